@@ -1,0 +1,80 @@
+package tlsa
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"math/big"
+	"strings"
+	"testing"
+	"time"
+)
+
+func der(t *testing.T) (cert, key []byte) {
+	t.Helper()
+	priv, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Unix(1<<31, 0)}
+	cert, err = x509.CreateCertificate(rand.Reader, tmpl, tmpl, priv.Public(), priv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if key, err = x509.MarshalPKIXPublicKey(priv.Public()); err != nil {
+		t.Fatal(err)
+	}
+	return cert, key
+}
+
+func TestDefect(t *testing.T) {
+	cert, key := der(t)
+	d32, d64 := make([]byte, 32), make([]byte, 64)
+	for _, tc := range []struct {
+		r    Record
+		want string
+	}{
+		{Record{DANEEE, SPKI, SHA2256, d32}, ""},
+		{Record{DANEEE, Cert, SHA2256, d32}, ""},
+		{Record{DANEEE, SPKI, SHA2512, d64}, ""},
+		{Record{DANETA, Cert, SHA2256, d32}, ""},
+		{Record{DANEEE, SPKI, Full, key}, ""},
+		{Record{DANETA, Cert, Full, cert}, ""},
+		{Record{DANEEE, Cert, Full, key}, "selector 0"},
+		{Record{DANEEE, SPKI, Full, cert}, "selector 1"},
+		{Record{PKIXTA, Cert, SHA2256, d32}, "usage 0"},
+		{Record{PKIXEE, SPKI, SHA2256, d32}, "usage 1"},
+		{Record{4, SPKI, SHA2256, d32}, "usage 4"},
+		{Record{255, SPKI, SHA2256, d32}, "usage 255"},
+		{Record{DANEEE, 2, SHA2256, d32}, "selector 2"},
+		{Record{DANEEE, SPKI, 3, d32}, "matching type 3"},
+		{Record{DANEEE, SPKI, SHA2256, d64}, "64 octets"},
+		{Record{DANEEE, SPKI, SHA2512, d32}, "32 octets"},
+		{Record{DANEEE, SPKI, SHA2256, nil}, "0 octets"},
+		{Record{DANEEE, SPKI, Full, nil}, "selector 1"},
+	} {
+		got := tc.r.Defect()
+		if (got == "") != (tc.want == "") || !strings.Contains(got, tc.want) {
+			t.Errorf("%v: Defect() = %q, want %q", tc.r, got, tc.want)
+		}
+	}
+}
+
+func TestClassify(t *testing.T) {
+	good := Record{DANEEE, SPKI, SHA2256, make([]byte, 32)}
+	bad := Record{PKIXEE, SPKI, SHA2256, make([]byte, 32)}
+	for _, tc := range []struct {
+		set  []Record
+		want Class
+	}{
+		{nil, None},
+		{[]Record{bad}, Unusable},
+		{[]Record{good}, Usable},
+		{[]Record{bad, good}, Usable},
+	} {
+		if got := Classify(tc.set); got != tc.want {
+			t.Errorf("Classify(%v) = %v, want %v", tc.set, got, tc.want)
+		}
+	}
+}
