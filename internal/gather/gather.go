@@ -1,0 +1,195 @@
+// Package gather learns everything about a destination that a verdict can rest on.
+//
+// It asks as much as it can at once. The order is forced only where one answer
+// names the next question:
+//
+//	round 1   MX                       _mta-sts TXT
+//	round 2   A and AAAA of all hosts   the policy over HTTPS, if it is new
+//	round 3   TLSA of all hosts
+//
+// so that a destination costs three DNS rounds however many MX hosts it has. A
+// domain that DANE settles waits neither for _mta-sts nor for HTTPS, and a domain
+// with unsigned MX records and a known, enforced MTA-STS policy asks for no host.
+//
+// Example: for a domain with MX mx1 and mx2, Facts returns the MX answer, both
+// hosts with their address and TLSA answers, and the MTA-STS policy.
+//
+// A lookup that fails is a fact like any other; nothing here returns an error and
+// nothing decides. Limits: MaxHosts hosts are looked at, the session that Open
+// returns bounds the questions, the context bounds the time.
+//
+// The package does not cache: answers belong to the destination they were asked
+// for. Policies are kept in Policies, since RFC 8461 §3.3 demands it.
+package gather
+
+import (
+	"cmp"
+	"context"
+	"net/netip"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"tlsverdict/internal/nexthop"
+	"tlsverdict/internal/tlsa"
+	"tlsverdict/internal/verdict"
+)
+
+// MaxHosts is how many MX hosts of a domain are looked at, the most preferred
+// ones; the lookups of any others count as failed. The largest sets in use have
+// about twenty.
+const MaxHosts = 30
+
+// Session asks the DNS on behalf of one destination, within one budget. It is
+// safe for concurrent use. Names have no trailing dot.
+type Session interface {
+	MX(ctx context.Context, name string) verdict.Answer[verdict.MX]
+	A(ctx context.Context, name string) verdict.Answer[netip.Addr]
+	AAAA(ctx context.Context, name string) verdict.Answer[netip.Addr]
+	CNAME(ctx context.Context, name string) verdict.Answer[string]
+	TLSA(ctx context.Context, name string) verdict.Answer[tlsa.Record]
+	TXT(ctx context.Context, name string) verdict.Answer[string]
+}
+
+// Gatherer gathers facts. Open and Rules must be set, and Policies where
+// Rules.STS is not off.
+type Gatherer struct {
+	// Open starts a session for one destination.
+	Open func() Session
+	// Policies knows the MTA-STS policies.
+	Policies *Policies
+	Rules    verdict.Rules
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}
+
+// Facts learns everything about a destination. It returns when all that can bear
+// on a verdict is known, or, with failures in place of answers, soon after ctx ends.
+func (g *Gatherer) Facts(ctx context.Context, d nexthop.Destination) verdict.Facts {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s := g.Open()
+	f := verdict.Facts{Destination: d, Rules: g.Rules}
+	sts := g.startSTS(ctx, s, d.Name)
+	if !d.Host {
+		f.MX = s.MX(ctx, d.Name)
+		arrange(f.MX.Records)
+	}
+	sts.mayFetch(!nowhere(&f))
+	if sts.knownEnforced() && !d.Host && f.MX.Proof == verdict.Insecure {
+		// Rung 6 of the ladder: the policy goes before whatever the hosts say.
+		f.STS = sts.wait()
+	}
+	if !f.STS.Enforced(g.now()) {
+		f.Hosts = g.hosts(ctx, s, &f)
+	}
+	f.Now = g.now()
+	if !f.STS.Settled && verdict.STSMatters(f) {
+		f.STS = sts.wait()
+		f.Now = g.now()
+	}
+	return f
+}
+
+func (g *Gatherer) now() time.Time {
+	if g.Now != nil {
+		return g.Now()
+	}
+	return time.Now()
+}
+
+// arrange sorts MX records by preference, then by name, so that the same set
+// gives the same facts whatever the order in which a name server sent it.
+func arrange(records []verdict.MX) {
+	slices.SortFunc(records, func(a, b verdict.MX) int {
+		return cmp.Or(cmp.Compare(a.Preference, b.Preference), cmp.Compare(a.Host, b.Host))
+	})
+}
+
+// nowhere reports whether the MX answer shows that no policy need be fetched:
+// RFC 8461 §3.3 wants no fetch for a domain that takes no mail, and where the MX
+// lookup failed mail waits anyway.
+func nowhere(f *verdict.Facts) bool {
+	return !f.Destination.Host && (f.MX.Broken() || f.Gone())
+}
+
+// hosts asks for the addresses and TLSA records of every host at once.
+func (g *Gatherer) hosts(ctx context.Context, s Session, f *verdict.Facts) []verdict.Host {
+	if g.Rules.WithoutDNSSEC || nowhere(f) || !f.Destination.Host && f.MX.Proof == verdict.Indeterminate {
+		return nil
+	}
+	hosts := list(f)
+	prefix := "_" + strconv.Itoa(int(f.Destination.Port)) + "._tcp."
+	var wg sync.WaitGroup
+	for i := range hosts {
+		if i < MaxHosts {
+			wg.Go(func() { ask(ctx, s, &hosts[i], prefix) })
+			continue
+		}
+		hosts[i].A = verdict.Fail[netip.Addr](verdict.Ours, "not looked up: more than "+strconv.Itoa(MaxHosts)+" MX hosts")
+		hosts[i].AAAA = hosts[i].A
+	}
+	wg.Wait()
+	return hosts
+}
+
+// list names the hosts that take the mail, each once (RFC 5321 §5.1).
+func list(f *verdict.Facts) []verdict.Host {
+	if f.Destination.Host || f.MX.Absent() {
+		return []verdict.Host{{Name: f.Destination.Name}}
+	}
+	hosts := make([]verdict.Host, 0, len(f.MX.Records))
+	seen := make(map[string]bool, len(f.MX.Records))
+	for _, mx := range f.MX.Records {
+		// The empty name is the root: beside other records it is no null MX
+		// (RFC 7505 §3) and no host either.
+		if mx.Host == "" || seen[mx.Host] {
+			continue
+		}
+		seen[mx.Host] = true
+		hosts = append(hosts, verdict.Host{Name: mx.Host, Preference: mx.Preference})
+	}
+	return hosts
+}
+
+// ask learns about one host: both addresses at once, then all that they show to
+// be worth asking at once.
+func ask(ctx context.Context, s Session, h *verdict.Host, prefix string) {
+	var wg sync.WaitGroup
+	wg.Go(func() { h.A = s.A(ctx, h.Name) })
+	wg.Go(func() { h.AAAA = s.AAAA(ctx, h.Name) })
+	wg.Wait()
+
+	bases, link := questions(h)
+	h.TLSA = make([]verdict.TLSALookup, len(bases))
+	for i, base := range bases {
+		wg.Go(func() { h.TLSA[i] = verdict.TLSALookup{Base: base, Answer: s.TLSA(ctx, prefix+base)} })
+	}
+	if link {
+		wg.Go(func() { h.Link = s.CNAME(ctx, h.Name) })
+	}
+	wg.Wait()
+}
+
+// questions returns at which names TLSA records are worth asking for, and
+// whether the CNAME itself is (RFC 7672 §2.2.2, §2.2.3). A host with plain
+// insecure addresses is not asked about: some of their name servers break on
+// TLSA, and nothing they say would count.
+func questions(h *verdict.Host) (bases []string, link bool) {
+	found, proof, _ := h.Addresses()
+	canonical := cmp.Or(h.A.Canonical, h.AAAA.Canonical)
+	switch {
+	case !found:
+		return nil, false
+	case proof == verdict.Secure && canonical != "":
+		return []string{canonical, h.Name}, false
+	case proof == verdict.Secure:
+		return []string{h.Name}, false
+	case proof == verdict.Insecure && canonical != "":
+		// Where the link turns out to be secure, the original name is the base.
+		// It is asked for along with the link, to save a round.
+		return []string{h.Name}, true
+	}
+	return nil, false
+}

@@ -1,0 +1,480 @@
+package verdict
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"tlsverdict/internal/mtasts"
+	"tlsverdict/internal/nexthop"
+	"tlsverdict/internal/signal"
+)
+
+// Decide is the one place where it is decided how strict TLS must be. The
+// ladder, first match wins:
+//
+//  1. the operator's override
+//  2. MX lookup failed: defer; no such domain or null MX: no policy
+//  3. DANE on every host that can be used: dane-only
+//  4. DANE on some hosts: dane, or dane-only where another signal demands
+//     authentication everywhere
+//  5. only unusable TLSA records: encrypt, or what another signal demands
+//  6. TLSA records behind unsigned MX records: an enforced MTA-STS policy, else dane
+//  7. an enforced MTA-STS policy
+//  8. the prefix
+//  9. nothing
+//
+// It is a pure function: the same facts give the same ruling. It panics where it
+// would have to decide on something that was never asked for.
+func Decide(f Facts) Ruling {
+	d := decision{f: &f}
+	v, source := d.ladder()
+	return Ruling{
+		Verdict:     v,
+		Source:      source,
+		Reasons:     d.reasons,
+		TTL:         d.lifetime(v),
+		Provisional: d.provisional,
+	}
+}
+
+// STSMatters reports whether the MTA-STS policy can still change the verdict.
+// Where it cannot, nobody need wait for it.
+func STSMatters(f Facts) bool {
+	if f.Rules.STS == Off || f.active() != nil {
+		return false
+	}
+	if f.Rules.WithoutDNSSEC {
+		return true
+	}
+	if !f.Destination.Host {
+		if f.MX.Broken() {
+			return false
+		}
+		if f.MX.Proof != Secure {
+			return true
+		}
+		if f.Gone() {
+			return false
+		}
+	}
+	t := count(f.Hosts)
+	strict := t.of(usable) > 0 && t.of(plain, unusable) == 0
+	stuck := t.of(usable, plain, unusable) == 0 && t.of(unreachable, uncertain) > 0
+	return !strict && !stuck
+}
+
+// active returns the override, unless it has ended.
+func (f *Facts) active() *Override {
+	if f.Override == nil || !f.Override.Until.IsZero() && !f.Now.Before(f.Override.Until) {
+		return nil
+	}
+	return f.Override
+}
+
+// Gone reports whether the MX answer says that there is nowhere to deliver to: no
+// such domain, or a null MX (RFC 7505 §3).
+func (f *Facts) Gone() bool {
+	return f.MX.Outcome == NXDomain || f.nullMX()
+}
+
+// nullMX: RFC 7505 §3: a null MX must be the only record.
+func (f *Facts) nullMX() bool {
+	return f.MX.Outcome == Found && len(f.MX.Records) == 1 && f.MX.Records[0].Host == ""
+}
+
+// decision is a ladder being climbed.
+type decision struct {
+	f           *Facts
+	reasons     []Reason
+	provisional bool
+}
+
+func (d *decision) say(c Code, subject, detail string) {
+	d.reasons = append(d.reasons, Reason{c, subject, detail})
+}
+
+// name is the destination's name, the subject of most reasons.
+func (d *decision) name() string { return d.f.Destination.Name }
+
+func (d *decision) ladder() (Verdict, Source) {
+	if o := d.f.active(); o != nil {
+		return d.override(o), FromOverride
+	}
+	if v, source := d.mx(); v != nil {
+		return v, source
+	}
+	if d.f.Rules.WithoutDNSSEC {
+		d.say(DNSSECOff, d.name(), "")
+	} else if v, source := d.dane(); v != nil {
+		return v, source
+	}
+	return d.orNothing(d.demand())
+}
+
+func (d *decision) override(o *Override) Verdict {
+	if o.Level == "" {
+		d.say(OverrideIgnore, d.name(), o.Reason)
+		return NoPolicy{}
+	}
+	d.say(Overridden, d.name(), o.Reason)
+	return Fixed{Level: o.Level, Attributes: o.Attributes}
+}
+
+// orNothing ends the ladder: what a signal demands, or no policy.
+func (d *decision) orNothing(v Verdict, source Source) (Verdict, Source) {
+	if v != nil {
+		return v, source
+	}
+	d.say(Nothing, d.name(), "")
+	return NoPolicy{Report: d.report()}, FromNothing
+}
+
+// mx reads the MX answer (RFC 5321 §5.1). A nil verdict means: look at the hosts.
+func (d *decision) mx() (Verdict, Source) {
+	f := d.f
+	if f.Destination.Host {
+		d.say(MXNotAsked, d.name(), "")
+		return nil, FromNothing
+	}
+	if f.MX.Broken() {
+		d.say(MXFailed, d.name(), f.MX.Failure.Detail)
+		return d.failed("MX lookup of "+d.name(), f.MX.Failure), FromNothing
+	}
+	if f.MX.Proof == Indeterminate && !f.Rules.WithoutDNSSEC {
+		return d.unproven()
+	}
+	if f.Gone() {
+		return d.nowhere()
+	}
+	switch {
+	case f.MX.Outcome == NoData:
+		d.say(MXImplicit, d.name(), f.MX.Proof.String())
+	case f.MX.Proof == Secure:
+		d.say(MXSecure, d.name(), "")
+	case f.MX.Proof == Insecure:
+		d.say(MXInsecure, d.name(), "")
+	}
+	return nil, FromNothing
+}
+
+// unproven is for a host on which DNSSEC validation does not work. Whether the
+// domain has DANE cannot be known; a policy that HTTPS vouches for can be had
+// all the same (RFC 8461 §2), and without one mail waits: an unproven answer is
+// never read as an unsigned one.
+func (d *decision) unproven() (Verdict, Source) {
+	d.provisional = true
+	d.say(MXUnproven, d.name(), "")
+	if v, source := d.sts(); v != nil {
+		return v, source
+	}
+	d.say(NoProof, d.name(), "")
+	return d.failed("proof for the MX records of "+d.name(), unvalidated), FromNothing
+}
+
+// nowhere is for a domain without a place to deliver to. Unless the denial is
+// proven, it may be a lie told to us and not to the MTA, so a policy that is
+// known stays in force (RFC 8461 §5.1): it costs nothing where the denial is true.
+func (d *decision) nowhere() (Verdict, Source) {
+	if d.f.MX.Outcome == NXDomain {
+		d.say(MXNoDomain, d.name(), d.f.MX.Proof.String())
+	} else {
+		d.say(MXNull, d.name(), d.f.MX.Proof.String())
+	}
+	if d.f.MX.Proof != Secure {
+		if v, source := d.sts(); v != nil {
+			return v, source
+		}
+	}
+	return d.orNothing(nil, FromNothing)
+}
+
+// dane climbs rungs 3 to 6. A nil verdict means that DANE has nothing to say.
+func (d *decision) dane() (Verdict, Source) {
+	t := count(d.f.Hosts)
+	for _, j := range t.hosts {
+		d.reasons = append(d.reasons, j.reason)
+	}
+	if t.of(unreachable, uncertain) > 0 {
+		d.provisional = true
+	}
+	if !d.f.Destination.Host && d.f.MX.Proof == Insecure {
+		return d.daneInsecureMX(&t)
+	}
+	switch {
+	case t.of(usable) > 0 && t.of(plain, unusable) == 0:
+		if d.f.Rules.STS != Off && !d.f.STS.Settled {
+			d.say(STSSkipped, d.name(), "")
+		}
+		d.say(DANEAll, d.name(), "")
+		return DANEOnly{}, FromDANE
+	case t.of(usable) > 0:
+		return d.daneSome(DANEOnly{}, DANERaised)
+	case t.of(unreachable, uncertain) > 0 && t.of(plain, unusable) == 0:
+		d.say(NoHostLeft, d.name(), "")
+		return d.failed("lookups of every MX host of "+d.name(), t.failure()), FromDANE
+	case t.of(unreachable, uncertain) > 0:
+		// Hosts that could be looked up have no usable TLSA records, and the
+		// others may have. "dane" lets the MTA find out for each; where another
+		// signal demands authentication, none is left that satisfies both.
+		return d.daneSome(d.failed("lookups of the MX hosts of "+d.name()+" that may have TLSA records", t.failure()), DANENoHost)
+	case t.of(unusable) > 0 && t.of(plain) == 0:
+		return d.allUnusable()
+	case t.of(unusable) > 0:
+		if v, source := d.demand(); v != nil {
+			return v, source
+		}
+		d.say(DANESome, d.name(), "")
+		return DANE{}, FromDANE
+	}
+	return nil, FromNothing
+}
+
+// daneSome answers "dane", unless another signal demands authentication of
+// every host: RFC 8461 §2 forbids that it overrides DANE, so neither is
+// weakened, and the answer is the raised one.
+func (d *decision) daneSome(raised Verdict, why Code) (Verdict, Source) {
+	if v, _ := d.demand(); v != nil {
+		d.say(why, d.name(), "")
+		return raised, FromDANE
+	}
+	d.say(DANESome, d.name(), "")
+	return DANE{}, FromDANE
+}
+
+// allUnusable: RFC 7672 §2.2: TLS is mandatory and cannot be authenticated by
+// DANE; a signal that can authenticate it does.
+func (d *decision) allUnusable() (Verdict, Source) {
+	if v, source := d.demand(); v != nil {
+		return v, source
+	}
+	d.say(DANEEncrypt, d.name(), "")
+	return Encrypt{}, FromDANE
+}
+
+// daneInsecureMX: RFC 7672 §2.2.1: whoever can forge the MX records chooses the
+// host, so DANE proves little; an enforced MTA-STS policy names the hosts and
+// goes first.
+func (d *decision) daneInsecureMX(t *tally) (Verdict, Source) {
+	if v, source := d.demand(); v != nil {
+		return v, source
+	}
+	if t.of(usable, unusable, uncertain) > 0 {
+		d.say(DANEInsecureMX, d.name(), "")
+		return DANE{}, FromDANE
+	}
+	if t.of(unreachable) > 0 && t.of(plain) == 0 {
+		d.say(NoHostLeft, d.name(), "")
+		return d.failed("address lookups of every MX host of "+d.name(), t.failure()), FromNothing
+	}
+	return nil, FromNothing
+}
+
+// demand returns what the signals beside DANE ask for, or nil.
+func (d *decision) demand() (Verdict, Source) {
+	if v, source := d.sts(); v != nil {
+		return v, source
+	}
+	return d.prefix()
+}
+
+// sts reads the MTA-STS policy; a nil verdict means that none is enforced.
+func (d *decision) sts() (Verdict, Source) {
+	s := &d.f.STS
+	if d.f.Rules.STS == Off {
+		d.say(STSOff, d.name(), "")
+		return nil, FromNothing
+	}
+	if !s.Settled {
+		panic("verdict: a decision on an MTA-STS policy whose lookup has not ended: " + d.name())
+	}
+	if s.Policy == nil || !s.Policy.Fresh(d.f.Now) {
+		return d.withoutSTS()
+	}
+	if s.Failure != nil {
+		d.provisional = true
+		d.say(STSHeld, d.name(), s.Failure.Detail)
+	}
+	switch s.Policy.Policy.Mode {
+	case mtasts.ModeTesting:
+		d.say(STSTesting, d.name(), "")
+		return nil, FromNothing
+	case mtasts.ModeNone:
+		d.say(STSNone, d.name(), "")
+		return nil, FromNothing
+	case mtasts.ModeEnforce:
+		return d.enforceSTS(s.Policy)
+	}
+	panic(fmt.Sprintf("verdict: MTA-STS mode %v", s.Policy.Policy.Mode))
+}
+
+// withoutSTS: RFC 8461 §3.3: without a cached policy a failure is as if there
+// were none, but one that is looked for again soon.
+func (d *decision) withoutSTS() (Verdict, Source) {
+	if f := d.f.STS.Failure; f != nil {
+		d.provisional = true
+		d.say(STSFailed, d.name(), f.Detail)
+	} else {
+		d.say(STSAbsent, d.name(), "")
+	}
+	return nil, FromNothing
+}
+
+func (d *decision) enforceSTS(p *mtasts.Cached) (Verdict, Source) {
+	if d.f.Rules.STS == Observe {
+		d.say(STSObserved, d.name(), "")
+		return nil, FromNothing
+	}
+	d.say(STSEnforce, d.name(), patternList(p.Policy.MX))
+	patterns := p.Policy.Renderable()
+	if len(patterns) == 0 {
+		d.say(STSUnwritable, d.name(), "")
+		return Defer{Remote, "the MTA-STS policy of " + d.name() + " lists no host name that an MX could have"}, FromSTS
+	}
+	for _, host := range d.mxNames() {
+		if !p.Policy.Match(host) {
+			d.say(STSUnlisted, host, "")
+		}
+	}
+	return STS{Domain: p.Domain, Patterns: spell(patterns), Lines: p.Policy.Lines}, FromSTS
+}
+
+// report is what TLSRPT should hear of where nothing is enforced.
+func (d *decision) report() *STSReport {
+	s := &d.f.STS
+	switch {
+	case d.f.Rules.STS != Enforce || !s.Settled:
+		return nil
+	case s.Policy != nil && s.Policy.Fresh(d.f.Now) && s.Policy.Policy.Mode == mtasts.ModeTesting:
+		p := &s.Policy.Policy
+		return &STSReport{Domain: s.Policy.Domain, Patterns: spell(p.Renderable()), Lines: p.Lines}
+	case s.Failure != nil && s.Failure.Result != "":
+		return &STSReport{Domain: d.name(), Result: s.Failure.Result}
+	}
+	return nil
+}
+
+// mxNames are the names that the prefix and MTA-STS patterns are about.
+func (d *decision) mxNames() []string {
+	if d.f.Destination.Host || d.f.MX.Outcome != Found {
+		return []string{d.name()}
+	}
+	names := make([]string, 0, len(d.f.MX.Records))
+	for _, mx := range d.f.MX.Records {
+		if mx.Host != "" && !slices.Contains(names, mx.Host) {
+			names = append(names, mx.Host)
+		}
+	}
+	return names
+}
+
+// prefix: believed only where the MX records are secure and every name carries
+// it; see package signal.
+func (d *decision) prefix() (Verdict, Source) {
+	f := d.f
+	if f.Rules.Prefix == Off || f.Rules.WithoutDNSSEC || f.Destination.Host || f.MX.Outcome != Found {
+		return nil, FromNothing
+	}
+	names := d.mxNames()
+	with := 0
+	for _, name := range names {
+		if signal.ParsePrefix(name) != signal.NoPrefix {
+			with++
+		}
+	}
+	switch {
+	case with == 0: // also where there is no name at all
+		return nil, FromNothing
+	case with < len(names):
+		d.say(PrefixMixed, d.name(), fmt.Sprintf("%d of %d", with, len(names)))
+		return nil, FromNothing
+	case f.MX.Proof != Secure:
+		d.say(PrefixUnsigned, d.name(), "")
+		return nil, FromNothing
+	case f.Rules.Prefix == Observe:
+		d.say(PrefixObserved, d.name(), "")
+		return nil, FromNothing
+	}
+	d.say(PrefixAll, d.name(), "")
+	hosts := writable(names)
+	if len(hosts) == 0 {
+		return Defer{Remote, "no MX name of " + d.name() + " is a host name that a certificate could be for"}, FromPrefix
+	}
+	return WebPKI{Hosts: hosts}, FromPrefix
+}
+
+// failed returns the deferral that a failure causes.
+func (d *decision) failed(what string, f *Failure) Verdict {
+	d.provisional = true
+	return Defer{Fault: f.Fault, Text: what + " failed: " + f.Detail}
+}
+
+// lifetime is the least of the lifetimes of all that was learned.
+func (d *decision) lifetime(v Verdict) time.Duration {
+	f := d.f
+	if o := f.active(); o != nil {
+		return d.overrideLifetime(o)
+	}
+	var s shortest
+	addAnswer(&s, f.MX)
+	for i := range f.Hosts {
+		h := &f.Hosts[i]
+		addAnswer(&s, h.A)
+		addAnswer(&s, h.AAAA)
+		addAnswer(&s, h.Link)
+		for _, l := range h.TLSA {
+			addAnswer(&s, l.Answer)
+		}
+	}
+	addAnswer(&s, f.STS.Record)
+	if p := f.STS.Policy; p != nil {
+		s.add(p.Expires().Sub(f.Now))
+	}
+	if _, deferred := v.(Defer); deferred || !s.any {
+		s.add(FailureTTL)
+	}
+	return s.ttl
+}
+
+// overrideLifetime: an override needs no refresh, only an end.
+func (d *decision) overrideLifetime(o *Override) time.Duration {
+	if o.Until.IsZero() {
+		return 24 * time.Hour
+	}
+	return o.Until.Sub(d.f.Now)
+}
+
+func spell(patterns []mtasts.Pattern) []string {
+	out := make([]string, len(patterns))
+	for i, p := range patterns {
+		out[i] = p.String()
+	}
+	return out
+}
+
+// patternList writes the first few patterns for people.
+func patternList(patterns []mtasts.Pattern) string {
+	const most = 5
+	s := ""
+	for i, p := range patterns {
+		if i == most {
+			return fmt.Sprintf("%s and %d more", s, len(patterns)-most)
+		}
+		if i > 0 {
+			s += ", "
+		}
+		s += p.String()
+	}
+	return s
+}
+
+// writable drops names that are no host names: no certificate can be valid for them.
+func writable(names []string) []string {
+	var out []string
+	for _, name := range names {
+		if n, err := nexthop.Normalize(name); err == nil && n == name {
+			out = append(out, name)
+		}
+	}
+	return out
+}

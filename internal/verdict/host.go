@@ -1,0 +1,219 @@
+package verdict
+
+import (
+	"fmt"
+	"time"
+
+	"tlsverdict/internal/tlsa"
+)
+
+// class is what DANE has to say about one host. The zero value is the least
+// trusted one.
+type class uint8
+
+const (
+	// unreachable: its addresses could not be looked up.
+	unreachable class = iota
+	// uncertain: it has addresses, but whether it has TLSA records could not be
+	// learned. RFC 7672 §2.1.2: it must not be used as if it had none.
+	uncertain
+	// gone: it provably has no address; the MTA passes it over.
+	gone
+	// plain: provably without TLSA records that count.
+	plain
+	// unusable: TLSA records, none of them usable.
+	unusable
+	// usable: at least one usable TLSA record.
+	usable
+)
+
+// judgement is a host's class, the reason for it, and the failure behind it.
+type judgement struct {
+	class   class
+	reason  Reason
+	failure *Failure
+}
+
+// judge reads what was learned of one host (RFC 7672 §2.2.2, §2.2.3).
+func judge(h *Host) judgement {
+	found, proof, failure := h.Addresses()
+	switch {
+	case !found && failure != nil:
+		return judgement{unreachable, Reason{HostFailed, h.Name, failure.Detail}, failure}
+	case !found:
+		return judgement{class: gone, reason: Reason{Code: HostNoAddress, Subject: h.Name}}
+	}
+	switch proof {
+	case Secure:
+		return h.readTLSA(h.TLSA)
+	case Insecure:
+		return h.judgeInsecure()
+	case Indeterminate, Bogus:
+		return judgement{uncertain, Reason{Code: HostUnproven, Subject: h.Name}, unvalidated}
+	}
+	panic(fmt.Sprintf("verdict: address proof %v", proof))
+}
+
+// judgeInsecure is for a host whose addresses are not secure. Only a name that
+// is an alias can still have TLSA records that count: where the alias itself is
+// in a signed zone, at the name before it (RFC 7672 §2.2.2).
+func (h *Host) judgeInsecure() judgement {
+	if !h.A.Alias() && !h.AAAA.Alias() {
+		return judgement{class: plain, reason: Reason{Code: HostInsecure, Subject: h.Name}}
+	}
+	if h.Link.Broken() {
+		return judgement{uncertain, Reason{AliasFailed, h.Name, h.Link.Failure.Detail}, h.Link.Failure}
+	}
+	switch h.Link.Proof {
+	case Insecure:
+		return judgement{class: plain, reason: Reason{Code: AliasInsecure, Subject: h.Name}}
+	case Secure:
+		// Only the original name is left as base domain: the expanded one lies
+		// in the unsigned zone.
+		return h.readTLSA(onlyBase(h.TLSA, h.Name))
+	case Indeterminate, Bogus:
+		return judgement{uncertain, Reason{Code: HostUnproven, Subject: h.Name}, unvalidated}
+	}
+	panic(fmt.Sprintf("verdict: alias proof %v", h.Link.Proof))
+}
+
+// unvalidated is the failure behind every answer that could have been proven
+// and was not, because no validator works here.
+var unvalidated = &Failure{Operator, "DNSSEC validation does not work here; \"policyd doctor\" and the log say why"}
+
+func onlyBase(lookups []TLSALookup, base string) []TLSALookup {
+	for i := range lookups {
+		if lookups[i].Base == base {
+			return lookups[i : i+1]
+		}
+	}
+	return nil
+}
+
+// readTLSA reads the lookups in the order of RFC 7672 §2.2.3: the first base
+// domain that has records counts; one that fails ends the search.
+func (h *Host) readTLSA(lookups []TLSALookup) judgement {
+	if len(lookups) == 0 {
+		panic("verdict: a host with secure addresses whose TLSA records were never asked for: " + h.Name)
+	}
+	result := judgement{class: plain, reason: Reason{Code: TLSAAbsent, Subject: h.Name}}
+	for i := range lookups {
+		l := &lookups[i]
+		if l.Answer.Broken() {
+			f := l.Answer.Failure
+			return judgement{uncertain, Reason{TLSAFailed, h.Name, f.Detail}, f}
+		}
+		if l.Answer.Proof == Indeterminate {
+			return judgement{uncertain, Reason{Code: HostUnproven, Subject: h.Name}, unvalidated}
+		}
+		if !l.Answer.Exists() {
+			continue
+		}
+		if l.Answer.Proof != Secure {
+			result.reason = Reason{Code: TLSAInsecure, Subject: h.Name, Detail: "at " + l.Base}
+			continue
+		}
+		return h.classify(l)
+	}
+	return result
+}
+
+func (h *Host) classify(l *TLSALookup) judgement {
+	records := l.Answer.Records
+	detail := ""
+	if l.Base != h.Name {
+		detail = "at " + l.Base + ", "
+	}
+	if tlsa.Classify(records) == tlsa.Usable {
+		return judgement{class: usable, reason: Reason{TLSAUsable, h.Name, detail + summary(records)}}
+	}
+	return judgement{class: unusable, reason: Reason{TLSAUnusable, h.Name, detail + records[0].Defect()}}
+}
+
+// summary lists a few records as a zone file writes them.
+func summary(records []tlsa.Record) string {
+	const most = 4
+	s := ""
+	for i, r := range records {
+		if i == most {
+			return fmt.Sprintf("%s and %d more", s, len(records)-most)
+		}
+		if i > 0 {
+			s += ", "
+		}
+		s += r.String()
+	}
+	return s
+}
+
+// Addresses joins the two address answers. One that fails beside one that was
+// found does not harm the host; a host without any address is failed rather
+// than gone as long as one of the two questions is open.
+func (h *Host) Addresses() (found bool, proof Proof, failure *Failure) {
+	proof = Secure
+	for _, a := range []*addressAnswer{{h.A.Exists(), h.A.Proof, h.A.Failure}, {h.AAAA.Exists(), h.AAAA.Proof, h.AAAA.Failure}} {
+		if a.found {
+			found, proof = true, Least(proof, a.proof)
+		} else if a.failure != nil && failure == nil {
+			failure = a.failure
+		}
+	}
+	return found, proof, failure
+}
+
+type addressAnswer struct {
+	found   bool
+	proof   Proof
+	failure *Failure
+}
+
+// tally counts the hosts of each class.
+type tally struct {
+	hosts  []judgement
+	counts [usable + 1]int
+}
+
+func count(hosts []Host) tally {
+	t := tally{hosts: make([]judgement, len(hosts))}
+	for i := range hosts {
+		t.hosts[i] = judge(&hosts[i])
+		t.counts[t.hosts[i].class]++
+	}
+	return t
+}
+
+func (t *tally) of(classes ...class) int {
+	n := 0
+	for _, c := range classes {
+		n += t.counts[c]
+	}
+	return n
+}
+
+// failure returns the failure of the most preferred host that has one.
+func (t *tally) failure() *Failure {
+	for _, j := range t.hosts {
+		if j.failure != nil {
+			return j.failure
+		}
+	}
+	return nil
+}
+
+// shortest tracks the least of several lifetimes.
+type shortest struct {
+	ttl time.Duration
+	any bool
+}
+
+func (s *shortest) add(ttl time.Duration) {
+	if !s.any || ttl < s.ttl {
+		s.ttl, s.any = max(ttl, 0), true
+	}
+}
+
+func addAnswer[T any](s *shortest, a Answer[T]) {
+	if a.Outcome != Unasked && a.Outcome != Failed {
+		s.add(a.TTL)
+	}
+}

@@ -1,0 +1,227 @@
+package verdict
+
+import "fmt"
+
+// Code names a step of a decision. Codes are stable: logs, "policyd explain",
+// the JSON dialect and the scenarios print them.
+type Code string
+
+// The reasons there are. What each says, and the section it rests on, is in
+// Reason.Text and Code.Cite.
+const (
+	Overridden     Code = "override"
+	OverrideIgnore Code = "override-ignore"
+
+	MXFailed      Code = "mx-failed"
+	MXUnproven    Code = "mx-unproven"
+	MXNoDomain    Code = "mx-nxdomain"
+	MXNull        Code = "mx-null"
+	MXImplicit    Code = "mx-implicit"
+	MXSecure      Code = "mx-secure"
+	MXInsecure    Code = "mx-insecure"
+	MXNotAsked    Code = "mx-not-asked"
+	DNSSECOff     Code = "dnssec-off"
+	HostFailed    Code = "host-failed"
+	HostNoAddress Code = "host-no-address"
+	HostInsecure  Code = "host-insecure"
+	HostUnproven  Code = "host-unproven"
+	AliasInsecure Code = "alias-insecure"
+	AliasFailed   Code = "alias-failed"
+
+	TLSAUsable   Code = "tlsa-usable"
+	TLSAUnusable Code = "tlsa-unusable"
+	TLSAAbsent   Code = "tlsa-absent"
+	TLSAInsecure Code = "tlsa-insecure"
+	TLSAFailed   Code = "tlsa-failed"
+
+	DANEAll        Code = "dane-all"
+	DANESome       Code = "dane-some"
+	DANERaised     Code = "dane-raised"
+	DANEEncrypt    Code = "dane-encrypt"
+	DANEInsecureMX Code = "dane-insecure-mx"
+	DANENoHost     Code = "dane-no-host"
+
+	STSOff         Code = "sts-off"
+	STSSkipped     Code = "sts-skipped"
+	STSAbsent      Code = "sts-absent"
+	STSFailed      Code = "sts-failed"
+	STSHeld        Code = "sts-held"
+	STSEnforce     Code = "sts-enforce"
+	STSTesting     Code = "sts-testing"
+	STSNone        Code = "sts-none"
+	STSObserved    Code = "sts-observed"
+	STSUnwritable  Code = "sts-unwritable"
+	STSUnlisted    Code = "sts-unlisted"
+	PrefixAll      Code = "prefix-all"
+	PrefixObserved Code = "prefix-observed"
+	PrefixUnsigned Code = "prefix-unsigned"
+	PrefixMixed    Code = "prefix-mixed"
+
+	NoHostLeft Code = "no-host-left"
+	NoProof    Code = "no-proof"
+	Nothing    Code = "nothing"
+)
+
+// Reason is a step of a decision: what was found, of whom, and by which rule it
+// matters.
+type Reason struct {
+	Code Code
+	// Subject is the name it is about: the destination, a host, a policy domain.
+	Subject string
+	// Detail is what was seen ("SERVFAIL from 127.0.0.1:53"); may be empty.
+	Detail string
+}
+
+// Cite returns the section that makes the step count, or "" where the operator
+// or this program's own rule does.
+func (c Code) Cite() string {
+	switch c {
+	case MXFailed, TLSAFailed, AliasFailed, HostFailed, DANENoHost, NoHostLeft:
+		return "RFC 7672 §2.1.2"
+	case MXUnproven, HostUnproven, NoProof:
+		return "RFC 7672 §2.1.1"
+	case MXNoDomain, MXImplicit:
+		return "RFC 5321 §5.1"
+	case MXNull:
+		return "RFC 7505 §3"
+	case MXSecure, MXInsecure, DANEInsecureMX:
+		return "RFC 7672 §2.2.1"
+	case MXNotAsked, HostInsecure, HostNoAddress:
+		return "RFC 7672 §2.2.2"
+	case AliasInsecure, TLSAInsecure:
+		return "RFC 7672 §2.1.3"
+	case TLSAUsable, TLSAUnusable, TLSAAbsent, DANEAll, DANESome, DANEEncrypt:
+		return "RFC 7672 §2.2"
+	case DANERaised, STSSkipped:
+		return "RFC 8461 §2"
+	case STSAbsent:
+		return "RFC 8461 §3.1"
+	case STSFailed:
+		return "RFC 8461 §3.3"
+	case STSHeld:
+		return "RFC 8461 §5.1"
+	case STSEnforce, STSTesting, STSNone, STSObserved:
+		return "RFC 8461 §5"
+	case STSUnwritable, STSUnlisted:
+		return "RFC 8461 §4.1"
+	case Overridden, OverrideIgnore, DNSSECOff, STSOff, Nothing,
+		PrefixAll, PrefixObserved, PrefixUnsigned, PrefixMixed:
+		return ""
+	}
+	panic(fmt.Sprintf("verdict: reason %q has no citation", string(c)))
+}
+
+// Text says the reason in a sentence for a postmaster.
+func (r Reason) Text() string {
+	text := r.Code.sentence()
+	if r.Detail != "" {
+		text += ": " + r.Detail
+	}
+	return text
+}
+
+// sentence is what a code means, without its subject and detail.
+func (c Code) sentence() string {
+	switch c {
+	case Overridden:
+		return "the operator's override decides"
+	case OverrideIgnore:
+		return "the operator's override: no policy, whatever the signals say"
+	case MXFailed:
+		return "the MX lookup failed, so nothing is known of this domain"
+	case MXUnproven:
+		return "DNSSEC validation does not work here, so nobody can tell whether this domain is signed"
+	case MXNoDomain:
+		return "the domain does not exist; the MTA will say so itself"
+	case MXNull:
+		return "a null MX: the domain takes no mail; the MTA will say so itself"
+	case MXImplicit:
+		return "no MX records: the domain itself is the host"
+	case MXSecure:
+		return "the MX records are DNSSEC-secure"
+	case MXInsecure:
+		return "the MX records are not signed"
+	case MXNotAsked:
+		return "a host, not a domain: no MX lookup"
+	case DNSSECOff:
+		return "DNSSEC is switched off here: no DANE and no signals from DNS"
+	case HostFailed:
+		return "the address lookups failed; the host cannot be used"
+	case HostNoAddress:
+		return "the host has no address; it is passed over"
+	case HostInsecure:
+		return "its addresses are not signed: no DANE"
+	case HostUnproven:
+		return "DNSSEC validation does not work here; the host cannot be judged"
+	case AliasInsecure:
+		return "a CNAME into an unsigned zone, and itself unsigned: no DANE"
+	case AliasFailed:
+		return "the lookup of its CNAME failed; the host cannot be used"
+	case TLSAUsable:
+		return "usable TLSA records"
+	case TLSAUnusable:
+		return "TLSA records, none of them usable: TLS is mandatory there, unauthenticated"
+	case TLSAAbsent:
+		return "no TLSA records"
+	case TLSAInsecure:
+		return "TLSA records that are not signed count for nothing"
+	case TLSAFailed:
+		return "the TLSA lookup failed; the host cannot be used"
+	}
+	return c.conclusion()
+}
+
+// conclusion is the sentence of a code that weighs facts rather than states one.
+func (c Code) conclusion() string {
+	switch c {
+	case DANEAll:
+		return "every host that can be used has usable TLSA records"
+	case DANESome:
+		return "some hosts have TLSA records: each is held to its own"
+	case DANERaised:
+		return "hosts without usable TLSA records are not used, since another signal demands authentication"
+	case DANEEncrypt:
+		return "no host has a usable TLSA record, and all have one: TLS is mandatory, unauthenticated"
+	case DANEInsecureMX:
+		return "hosts have TLSA records, but the MX records are not signed: DANE is used, the delivery is not secure"
+	case DANENoHost:
+		return "no host is left that DANE allows and whose lookups work"
+	case STSOff:
+		return "MTA-STS is switched off here"
+	case STSSkipped:
+		return "DANE decides; MTA-STS was not waited for"
+	case STSAbsent:
+		return "no MTA-STS policy is announced"
+	case STSFailed:
+		return "an MTA-STS policy could not be had"
+	case STSHeld:
+		return "no newer policy could be had; the cached one holds until it expires"
+	case STSEnforce:
+		return "MTA-STS policy, mode enforce"
+	case STSTesting:
+		return "MTA-STS policy, mode testing: not enforced"
+	case STSNone:
+		return "MTA-STS policy, mode none"
+	case STSObserved:
+		return "MTA-STS is only observed here; enforced it would demand WebPKI certificates"
+	case STSUnwritable:
+		return "the MTA-STS policy is enforced, and no mx pattern in it could ever match an MX host"
+	case STSUnlisted:
+		return "this MX host matches no pattern of the MTA-STS policy; the MTA will not use it"
+	case PrefixAll:
+		return "every MX name begins with starttls- or smtps-, and the MX records are signed"
+	case PrefixObserved:
+		return "every MX name begins with starttls- or smtps-; the prefix is only observed here"
+	case PrefixUnsigned:
+		return "MX names begin with starttls- or smtps-, but the MX records are not signed: not believed"
+	case PrefixMixed:
+		return "only some MX names begin with starttls- or smtps-: not believed"
+	case NoHostLeft:
+		return "the lookups of every host failed"
+	case NoProof:
+		return "without proof, mail to a domain that may have TLSA records must wait"
+	case Nothing:
+		return "nothing demands more than the MTA's own default"
+	}
+	panic(fmt.Sprintf("verdict: reason %q has no sentence", string(c)))
+}
