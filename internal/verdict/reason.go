@@ -59,6 +59,7 @@ const (
 
 	NoHostLeft Code = "no-host-left"
 	NoProof    Code = "no-proof"
+	Unfinished Code = "unfinished"
 	Nothing    Code = "nothing"
 )
 
@@ -104,7 +105,7 @@ func (c Code) Cite() string {
 		return "RFC 8461 §5"
 	case STSUnwritable, STSUnlisted:
 		return "RFC 8461 §4.1"
-	case Overridden, OverrideIgnore, DNSSECOff, STSOff, Nothing,
+	case Overridden, OverrideIgnore, DNSSECOff, STSOff, Nothing, Unfinished,
 		PrefixAll, PrefixObserved, PrefixUnsigned, PrefixMixed:
 		return ""
 	}
@@ -220,6 +221,8 @@ func (c Code) conclusion() string {
 		return "the lookups of every host failed"
 	case NoProof:
 		return "without proof, mail to a domain that may have TLSA records must wait"
+	case Unfinished:
+		return "no verdict yet"
 	case Nothing:
 		return "nothing demands more than the MTA's own default"
 	}

@@ -87,7 +87,7 @@ func (DANE) sealed()     {}
 func (STS) sealed()      {}
 func (WebPKI) sealed()   {}
 func (Encrypt) sealed()  {}
-func (Fixed) sealed() {}
+func (Fixed) sealed()    {}
 func (Defer) sealed()    {}
 
 // Source says which signal a verdict rests on.

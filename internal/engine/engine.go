@@ -1,0 +1,337 @@
+// Package engine keeps rulings and works out new ones.
+//
+//	e := engine.New(engine.Config{Gather: gatherer.Facts, ...})
+//	defer e.Close()
+//	ruled := e.Rule(ctx, destination)
+//
+// Rule answers from a cache, or joins the flight that works the destination out.
+// A flight has a context of its own: when its askers give up, the work goes on
+// for the next one. A verdict never outlives what it rests on: near its end the
+// next hit starts a new flight, and while that fails the old verdict holds to its
+// end and not beyond.
+//
+// What is promised:
+//
+//   - a hit takes no lock that a miss can hold, logs nothing above debug, and
+//     allocates nothing;
+//   - at most Config.Flights destinations are worked out at once, and
+//     waitingPerFlight times as many wait; more are told to come back;
+//   - a failure is kept for 30 to 60 seconds, so that a dead name server is not
+//     asked for every message;
+//   - a defect that panics defers mail of the one destination that has it.
+//
+// The package does not know how an MTA asks or what it is answered.
+package engine
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"github.com/maypok86/otter/v2"
+	"golang.org/x/sync/singleflight"
+
+	"tlsverdict/internal/nexthop"
+	"tlsverdict/internal/verdict"
+)
+
+const (
+	// waitingPerFlight is how many destinations may wait for each flight under way.
+	waitingPerFlight = 16
+	// flightTime bounds a flight; it is longer than any asker waits, so that a
+	// slow answer serves the next one.
+	flightTime = 45 * time.Second
+	// explanations is how many rulings are kept with all their facts, for those
+	// who ask why; the other rulings are gathered anew when asked.
+	explanations = 2048
+)
+
+// Config is what an Engine works with.
+type Config struct {
+	// Gather learns the facts of a destination. Required.
+	Gather func(context.Context, nexthop.Destination) verdict.Facts
+	// Override returns the operator's word for a name, or nil. Optional.
+	Override func(name string) *verdict.Override
+	Rules    verdict.Rules
+	// Entries bounds the cache. Required.
+	Entries int
+	// MinTTL and MaxTTL bound how long a verdict is kept.
+	MinTTL, MaxTTL time.Duration
+	// RefreshAhead says that a verdict in use is worked out anew before it ends.
+	RefreshAhead bool
+	// Flights bounds the destinations worked out at once. Required.
+	Flights int
+	// Log is required.
+	Log *slog.Logger
+}
+
+// Ruled is a verdict as the MTA's side needs it.
+type Ruled struct {
+	Verdict verdict.Verdict
+	Source  verdict.Source
+	// Until is when the verdict ends.
+	Until time.Time
+}
+
+// Explanation is a ruling with everything that it rests on. It is shared and must
+// not be changed.
+type Explanation struct {
+	Facts  verdict.Facts
+	Ruling verdict.Ruling
+	Until  time.Time
+	// Took is how long the facts took to gather.
+	Took time.Duration
+}
+
+func (x *Explanation) ruled() Ruled {
+	return Ruled{Verdict: x.Ruling.Verdict, Source: x.Ruling.Source, Until: x.Until}
+}
+
+// entry is a kept verdict. Only claimed changes after it is stored.
+type entry struct {
+	ruled Ruled
+	// refresh is when a hit should start a new flight.
+	refresh time.Time
+	claimed atomic.Bool
+}
+
+// Engine rules on destinations. It is safe for concurrent use.
+type Engine struct {
+	cfg     Config
+	cache   *otter.Cache[nexthop.Destination, *entry]
+	why     *otter.Cache[nexthop.Destination, *Explanation]
+	flights singleflight.Group
+	slots   chan struct{}
+	waiting atomic.Int64
+	base    context.Context
+	stop    context.CancelFunc
+	counts  counters
+}
+
+type counters struct {
+	hits, misses, refreshes, busy, panics atomic.Uint64
+}
+
+// Stats is a snapshot of an Engine's counters.
+type Stats struct {
+	Hits, Misses, Refreshes, Busy, Panics uint64
+	// Entries is about how many verdicts are kept.
+	Entries int
+}
+
+// New returns an Engine; Close ends it.
+func New(cfg Config) (*Engine, error) {
+	e := &Engine{cfg: cfg, slots: make(chan struct{}, cfg.Flights)}
+	var err error
+	e.cache, err = otter.New(&otter.Options[nexthop.Destination, *entry]{
+		MaximumSize: cfg.Entries,
+		ExpiryCalculator: otter.ExpiryWritingFunc(func(n otter.Entry[nexthop.Destination, *entry]) time.Duration {
+			return time.Until(n.Value.ruled.Until)
+		}),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("engine: cache: %w", err)
+	}
+	e.why, err = otter.New(&otter.Options[nexthop.Destination, *Explanation]{MaximumSize: min(explanations, cfg.Entries)})
+	if err != nil {
+		return nil, fmt.Errorf("engine: cache of explanations: %w", err)
+	}
+	e.base, e.stop = context.WithCancel(context.Background())
+	return e, nil
+}
+
+// Close ends the flights under way; their askers are told to come back.
+func (e *Engine) Close() {
+	e.stop()
+	e.cache.StopAllGoroutines()
+	e.why.StopAllGoroutines()
+}
+
+// Stats returns the counters.
+func (e *Engine) Stats() Stats {
+	return Stats{
+		Hits: e.counts.hits.Load(), Misses: e.counts.misses.Load(), Refreshes: e.counts.refreshes.Load(),
+		Busy: e.counts.busy.Load(), Panics: e.counts.panics.Load(), Entries: e.cache.EstimatedSize(),
+	}
+}
+
+// Rule returns how strict TLS must be for d. When ctx ends first the answer is a
+// deferral that is not kept.
+func (e *Engine) Rule(ctx context.Context, d nexthop.Destination) Ruled {
+	if r, ok := e.hit(d); ok {
+		return r
+	}
+	e.counts.misses.Add(1)
+	return e.join(ctx, d).ruled()
+}
+
+// hit answers from the cache.
+func (e *Engine) hit(d nexthop.Destination) (Ruled, bool) {
+	n, ok := e.cache.GetIfPresent(d)
+	if !ok {
+		return Ruled{}, false
+	}
+	now := time.Now()
+	if !now.Before(n.ruled.Until) {
+		return Ruled{}, false
+	}
+	e.counts.hits.Add(1)
+	if e.cfg.RefreshAhead && !now.Before(n.refresh) && n.claimed.CompareAndSwap(false, true) {
+		e.counts.refreshes.Add(1)
+		e.fly(d)
+	}
+	return n.ruled, true
+}
+
+// Explain returns the ruling on d with its facts: the one in force while those
+// are still known, else one worked out anew, which is kept.
+func (e *Engine) Explain(ctx context.Context, d nexthop.Destination) *Explanation {
+	if x, ok := e.why.GetIfPresent(d); ok && time.Now().Before(x.Until) {
+		return x
+	}
+	return e.join(ctx, d)
+}
+
+// Forget drops what is kept of a destination, because it is known to have changed.
+func (e *Engine) Forget(d nexthop.Destination) {
+	e.cache.Invalidate(d)
+	e.why.Invalidate(d)
+}
+
+// fly starts a flight for d, unless one is under way.
+func (e *Engine) fly(d nexthop.Destination) <-chan singleflight.Result {
+	return e.flights.DoChan(d.String(), func() (any, error) { return e.work(d), nil })
+}
+
+// join waits for the flight of d.
+func (e *Engine) join(ctx context.Context, d nexthop.Destination) *Explanation {
+	select {
+	case r := <-e.fly(d):
+		return r.Val.(*Explanation)
+	case <-ctx.Done():
+		return e.unkept(d, verdict.Defer{Fault: verdict.Remote, Text: d.Name + " is not worked out yet; the lookups go on, ask again"})
+	}
+}
+
+// work is a flight: gather, decide, keep, say.
+func (e *Engine) work(d nexthop.Destination) (x *Explanation) {
+	defer func() {
+		if r := recover(); r != nil {
+			e.counts.panics.Add(1)
+			e.cfg.Log.Error("a defect in tlsverdict defers mail of one destination", "dest", d.String(), "panic", r, "stack", string(debug.Stack()))
+			x = e.unkept(d, verdict.Defer{Fault: verdict.Ours, Text: "internal error while working out " + d.Name})
+		}
+	}()
+	if !e.enter() {
+		e.counts.busy.Add(1)
+		return e.unkept(d, verdict.Defer{Fault: verdict.Ours, Text: "too many destinations are being worked out; ask again"})
+	}
+	defer func() { <-e.slots }()
+	start := time.Now()
+	x = &Explanation{Facts: e.facts(d)}
+	x.Took = time.Since(start)
+	x.Ruling = verdict.Decide(x.Facts)
+	e.keep(d, x)
+	e.say(d, x)
+	return x
+}
+
+// enter waits for a slot; false means that too many wait already, or that the
+// engine was closed.
+func (e *Engine) enter() bool {
+	if e.waiting.Add(1) > int64(waitingPerFlight*cap(e.slots)) {
+		e.waiting.Add(-1)
+		return false
+	}
+	defer e.waiting.Add(-1)
+	select {
+	case e.slots <- struct{}{}:
+		return true
+	case <-e.base.Done():
+		return false
+	}
+}
+
+// facts gathers, unless the operator has spoken.
+func (e *Engine) facts(d nexthop.Destination) verdict.Facts {
+	var override *verdict.Override
+	if e.cfg.Override != nil {
+		override = e.cfg.Override(d.Name)
+	}
+	now := time.Now()
+	if override != nil && (override.Until.IsZero() || now.Before(override.Until)) {
+		return verdict.Facts{Now: now, Destination: d, Rules: e.cfg.Rules, Override: override}
+	}
+	ctx, cancel := context.WithTimeout(e.base, flightTime)
+	defer cancel()
+	return e.cfg.Gather(ctx, d)
+}
+
+// keep stores the verdict, unless it stems from a failure and an older one that
+// does not still holds: a verdict is not lowered because a lookup failed.
+func (e *Engine) keep(d nexthop.Destination, x *Explanation) {
+	now := time.Now()
+	x.Until = now.Add(e.lifetime(&x.Ruling))
+	if x.Ruling.Provisional {
+		if old, ok := e.cache.GetIfPresent(d); ok && now.Before(old.ruled.Until) {
+			again := &entry{ruled: old.ruled, refresh: now.Add(spread(verdict.FailureTTL))}
+			e.cache.Set(d, again)
+			return
+		}
+	}
+	n := &entry{ruled: x.ruled(), refresh: x.Until.Add(-x.Until.Sub(now) / 5)}
+	e.cache.Set(d, n)
+	e.why.Set(d, x)
+}
+
+// lifetime clamps a ruling's TTL to the settings, and to little where a lookup failed.
+func (e *Engine) lifetime(r *verdict.Ruling) time.Duration {
+	if r.Source == verdict.FromOverride {
+		return min(r.TTL, e.cfg.MaxTTL)
+	}
+	ttl := min(max(r.TTL, e.cfg.MinTTL), e.cfg.MaxTTL)
+	if r.Provisional {
+		ttl = min(ttl, spread(verdict.FailureTTL))
+	}
+	return ttl
+}
+
+// spread returns a duration from d up to twice d, so that what failed together is
+// not tried together.
+func spread(d time.Duration) time.Duration {
+	return d + rand.N(d)
+}
+
+// unkept is an answer that is not stored: the next asker tries again.
+func (e *Engine) unkept(d nexthop.Destination, v verdict.Defer) *Explanation {
+	now := time.Now()
+	return &Explanation{
+		Facts:  verdict.Facts{Now: now, Destination: d, Rules: e.cfg.Rules},
+		Ruling: verdict.Ruling{Verdict: v, Reasons: []verdict.Reason{{Code: verdict.Unfinished, Subject: d.Name, Detail: v.Text}}, Provisional: true},
+		Until:  now,
+	}
+}
+
+// say writes the one record of a ruling. The level follows the fault.
+func (e *Engine) say(d nexthop.Destination, x *Explanation) {
+	level := slog.LevelInfo
+	attrs := make([]slog.Attr, 0, 8)
+	attrs = append(attrs, slog.String("dest", d.String()), slog.String("verdict", x.Ruling.Verdict.Name()), slog.String("source", x.Ruling.Source.String()))
+	if v, ok := x.Ruling.Verdict.(verdict.Defer); ok {
+		attrs = append(attrs, slog.String("fault", v.Fault.String()), slog.String("error", v.Text))
+		switch v.Fault {
+		case verdict.Ours:
+			level = slog.LevelError
+		case verdict.Operator:
+			level = slog.LevelWarn
+		case verdict.Remote:
+		}
+	}
+	last := x.Ruling.Reasons[len(x.Ruling.Reasons)-1]
+	attrs = append(attrs, slog.String("reason", string(last.Code)), slog.Duration("ttl", time.Until(x.Until).Round(time.Second)), slog.Duration("took", x.Took.Round(time.Millisecond)))
+	e.cfg.Log.LogAttrs(e.base, level, "ruling", attrs...)
+}
