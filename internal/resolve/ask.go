@@ -1,0 +1,253 @@
+package resolve
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/miekg/dns"
+
+	"tlsverdict/internal/verdict"
+)
+
+var (
+	errLame    = errors.New("lame")
+	errRcode   = errors.New("refused")
+	errFailing = errors.New("failing")
+)
+
+// lapse is a try that gave no answer.
+type lapse struct {
+	kind   error
+	fault  verdict.Fault
+	proof  verdict.Proof
+	detail string
+}
+
+// ask puts a question to the servers, the best one first, until one answers. A
+// server that keeps silent is asked twice, the second time after all others. After
+// SERVFAIL one more server is asked, since the first may be sick, but only one
+// whose word is worth as much: a server that does not validate must not overrule
+// one that says bogus.
+func (s *Session) ask(ctx context.Context, q question) result {
+	if s.r.scheme.probed() {
+		s.r.ready(ctx)
+	}
+	var lapses []lapse
+	failing, validated := 0, false
+	queue := s.r.order()
+	all := len(queue)
+	for i := 0; i < len(queue) && failing < 2; i++ {
+		srv := queue[i]
+		if failing > 0 && validated && !srv.health().Validates {
+			continue
+		}
+		res, miss := s.try(ctx, srv, q)
+		if miss == nil {
+			return res
+		}
+		if ctx.Err() != nil {
+			return gaveUp(ctx, q)
+		}
+		lapses = append(lapses, *miss)
+		switch miss.kind {
+		case errBudget:
+			return summary(lapses)
+		case errFailing:
+			failing++
+			validated = validated || srv.health().Validates
+		case errSilent:
+			if i < all {
+				queue = append(queue, srv)
+			}
+		}
+	}
+	return summary(lapses)
+}
+
+// order returns the servers: those that validate first, then those without a
+// recent lapse, then as configured.
+func (r *Resolver) order() []*server {
+	now := r.now()
+	rank := func(srv *server) int {
+		n := 0
+		if !srv.health().Validates {
+			n += 2
+		}
+		if srv.lapsed(now) {
+			n++
+		}
+		return n
+	}
+	servers := slices.Clone(r.servers)
+	slices.SortStableFunc(servers, func(a, b *server) int { return cmp.Compare(rank(a), rank(b)) })
+	return servers
+}
+
+// try asks one server once.
+func (s *Session) try(ctx context.Context, srv *server, q question) (result, *lapse) {
+	m, err := s.r.question(ctx, srv, q, s.spend)
+	var res result
+	if err == nil {
+		res, err = interpret(q, m)
+	}
+	if err != nil {
+		return result{}, s.r.miss(srv, m, err)
+	}
+	srv.excuse()
+	return s.r.scheme.judge(ctx, s, reply{question: q, from: srv, msg: m}, res), nil
+}
+
+// question sends one question to one server and returns a reply with NOERROR or
+// NXDOMAIN. With errFailing and errRcode the reply is returned as well.
+func (r *Resolver) question(ctx context.Context, srv *server, q question, spend func() bool) (*dns.Msg, error) {
+	packet, err := r.exchange(ctx, srv, q.query(r.scheme.bits()), spend)
+	if err != nil {
+		return nil, err
+	}
+	m, err := parse(packet)
+	if err != nil {
+		return nil, err
+	}
+	switch m.Rcode {
+	case dns.RcodeSuccess, dns.RcodeNameError:
+		return m, nil
+	case dns.RcodeServerFailure:
+		return m, errFailing
+	}
+	return m, errRcode
+}
+
+// miss says what a failed try means, and lets the server be tried last for a while
+// where it is to blame.
+func (r *Resolver) miss(srv *server, m *dns.Msg, err error) *lapse {
+	switch {
+	case errors.Is(err, errBudget):
+		return &lapse{kind: errBudget, fault: verdict.Ours, detail: fmt.Sprintf("%v (%d)", errBudget, Budget)}
+	case errors.Is(err, errFailing):
+		return r.servfail(srv, m)
+	case errors.Is(err, errSilent):
+		srv.blame(r.now())
+		return &lapse{
+			kind: errSilent, fault: srv.remoteUnlessSick(),
+			detail: fmt.Sprintf("%v from %s in %v", err, srv.name, r.timeout),
+		}
+	case errors.Is(err, errRcode):
+		srv.blame(r.now())
+		return &lapse{kind: errRcode, fault: verdict.Operator, detail: rcode(m) + " from " + srv.name + explain(m)}
+	case errors.Is(err, errLame):
+		srv.blame(r.now())
+		return &lapse{kind: errLame, fault: verdict.Operator, detail: srv.name + " does not resolve for us: it only refers elsewhere"}
+	case errors.Is(err, errUnreachable):
+		srv.blame(r.now())
+		return &lapse{kind: errUnreachable, fault: verdict.Operator, detail: srv.name + " is " + printable(err.Error())}
+	}
+	return &lapse{kind: errMalformed, fault: srv.remoteUnlessSick(), detail: printable(err.Error()) + " from " + srv.name}
+}
+
+// servfail reads SERVFAIL: all that a validator says about bogus data to those who
+// do not set CD (RFC 4035 §5.5), unless it adds why (RFC 8914 §4).
+func (r *Resolver) servfail(srv *server, m *dns.Msg) *lapse {
+	l := &lapse{kind: errFailing, fault: srv.remoteUnlessSick(), detail: rcode(m) + " from " + srv.name}
+	code, why := extended(m)
+	switch {
+	case bogusCode(code) && srv.health().Validates:
+		l.proof = verdict.Bogus
+		l.detail += " (bogus: " + why + ")"
+	case why != "":
+		l.detail += " (" + why + ")"
+	case srv.health().Validates:
+		l.detail += " (broken or bogus)"
+	}
+	if policyCode(code) {
+		l.fault = verdict.Operator
+	}
+	return l
+}
+
+// summary makes one failure of all lapses. That the remote side is broken or bogus
+// counts more than what else went wrong on the way to learn it.
+func summary(lapses []lapse) result {
+	res := failed(verdict.Operator, "")
+	details := make([]string, 0, len(lapses))
+	for i, l := range lapses {
+		if i == 0 || l.kind == errBudget || l.kind == errFailing {
+			res.failure.Fault = l.fault
+		}
+		if l.proof == verdict.Bogus {
+			res.proof = verdict.Bogus
+		}
+		if !slices.Contains(details, l.detail) {
+			details = append(details, l.detail)
+		}
+	}
+	res.failure.Detail = strings.Join(details, "; ")
+	return res
+}
+
+// gaveUp is the failure of a question whose asker ended it.
+func gaveUp(ctx context.Context, q question) result {
+	res := failed(verdict.Ours, fmt.Sprintf("gave up on %v: %v", q, context.Cause(ctx)))
+	res.abandoned = true
+	return res
+}
+
+func rcode(m *dns.Msg) string {
+	if s, ok := dns.RcodeToString[m.Rcode]; ok {
+		return s
+	}
+	return fmt.Sprintf("rcode %d", m.Rcode)
+}
+
+// explain returns an extended error in parentheses, or nothing.
+func explain(m *dns.Msg) string {
+	if _, why := extended(m); why != "" {
+		return " (" + why + ")"
+	}
+	return ""
+}
+
+const noCode = 1<<16 - 1 // reserved for private use (RFC 8914 §5.2)
+
+// extended returns the extended DNS error of a reply that matters most, and what
+// it says. Its text comes from anywhere, so it is cut and made printable.
+func extended(m *dns.Msg) (uint16, string) {
+	opt := m.IsEdns0()
+	if opt == nil {
+		return noCode, ""
+	}
+	code, why := uint16(noCode), ""
+	for _, o := range opt.Option {
+		ede, ok := o.(*dns.EDNS0_EDE)
+		if !ok || why != "" && !bogusCode(ede.InfoCode) {
+			continue
+		}
+		code, why = ede.InfoCode, dns.ExtendedErrorCodeToString[ede.InfoCode]
+		if why == "" {
+			why = fmt.Sprintf("extended error %d", ede.InfoCode)
+		}
+		if ede.ExtraText != "" {
+			why += ": " + printable(ede.ExtraText)
+		}
+		if bogusCode(code) {
+			break
+		}
+	}
+	return code, why
+}
+
+// bogusCode reports whether an extended error says that validation failed
+// (RFC 8914 §4.7 to §4.13, and 25, "signature expired before valid").
+func bogusCode(code uint16) bool {
+	return dns.ExtendedErrorCodeDNSBogus <= code && code <= dns.ExtendedErrorCodeNSECMissing ||
+		code == dns.ExtendedErrorCodeSignatureExpiredBeforeValid
+}
+
+// policyCode reports whether an extended error says that the resolver was told not
+// to answer (RFC 8914 §4.16 to §4.19).
+func policyCode(code uint16) bool {
+	return dns.ExtendedErrorCodeBlocked <= code && code <= dns.ExtendedErrorCodeProhibited
+}

@@ -1,0 +1,162 @@
+package resolve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/miekg/dns"
+)
+
+// What to do, said where a server does not validate.
+const (
+	installResolver = `install a validating resolver on this host (unbound does it out of the box) and set [dns] servers = ["127.0.0.1:53"]`
+	giveUpDNSSEC    = `set dnssec = "off" to do without DANE and signals`
+)
+
+// signedQuestion is what a validator must prove: every anchor covers the root, and
+// Postfix probes for the same (dnssec_probe in postconf(5)).
+func signedQuestion() question {
+	return question{".", dns.TypeNS, dns.ClassINET}
+}
+
+// unsignedQuestions have no proof anywhere, so that AD on their answers shows a
+// server that echoes the bit or sets it always. The first is about the server
+// itself, in another class. The others are in zones that resolvers serve locally
+// (RFC 6303 §4.2, RFC 8375 §6) and that the DNS delegates unsigned for those that
+// do not; a private root may deny them with proof. "localhost" will not do:
+// systemd-resolved answers it with AD, on its own authority.
+func unsignedQuestions() []question {
+	return []question{
+		{"id.server.", dns.TypeTXT, dns.ClassCHAOS},
+		{"10.in-addr.arpa.", dns.TypeSOA, dns.ClassINET},
+		{"home.arpa.", dns.TypeSOA, dns.ClassINET},
+	}
+}
+
+func free() bool { return true }
+
+// probe of mode Off: the server must resolve.
+func (unproven) probe(ctx context.Context, r *Resolver, srv *server) ServerHealth {
+	_, problem := r.probeRoot(ctx, srv)
+	return ServerHealth{Answers: problem == "", Problem: problem}
+}
+
+// probe of mode TrustAD: AD on the signed root and not on what nobody signs, from
+// a server that nobody can speak for on the way.
+func (t adTrust) probe(ctx context.Context, r *Resolver, srv *server) ServerHealth {
+	var (
+		all  sync.WaitGroup
+		lies string
+	)
+	all.Go(func() { lies = r.probeUnsigned(ctx, srv) })
+	root, problem := r.probeRoot(ctx, srv)
+	all.Wait()
+	h := ServerHealth{Answers: problem == ""}
+	switch {
+	case problem != "":
+		h.Problem = problem
+	case !t.remote && !srv.addr.Addr().IsLoopback():
+		h.Problem = fmt.Sprintf("%s is not on loopback, so its answers can be forged on the way: %s, or %s, or, where the way is safe, trust_remote = true",
+			srv.name, installResolver, giveUpDNSSEC)
+	case !root.AuthenticatedData:
+		h.Problem = fmt.Sprintf("%s does not validate DNSSEC (no AD on the signed root): switch validation on there (BIND: dnssec-validation auto; systemd-resolved: DNSSEC=yes), or %s, or %s",
+			srv.name, installResolver, giveUpDNSSEC)
+	case lies != "":
+		h.Problem = fmt.Sprintf("%s %s: %s, or %s", srv.name, lies, installResolver, giveUpDNSSEC)
+	default:
+		h.Validates = true
+	}
+	return h
+}
+
+// probeRoot asks for the servers of the root, twice if need be, since a resolver
+// that has just started is slow. It returns what is wrong, or "".
+func (r *Resolver) probeRoot(ctx context.Context, srv *server) (*dns.Msg, string) {
+	var m *dns.Msg
+	var err error
+	for range 2 {
+		if m, err = r.question(ctx, srv, signedQuestion(), free); !errors.Is(err, errSilent) {
+			break
+		}
+	}
+	var res result
+	if err == nil {
+		res, err = interpret(signedQuestion(), m)
+	}
+	switch {
+	case err == nil && len(res.records) > 0:
+		return m, ""
+	case err == nil:
+		return nil, srv.name + " knows no root servers: it does not resolve names"
+	case errors.Is(err, errFailing):
+		return nil, fmt.Sprintf("%s fails for the root itself (%s%s): check its trust anchor, this host's clock, and the resolver's way to the internet",
+			srv.name, rcode(m), explain(m))
+	case errors.Is(err, errRcode):
+		return nil, fmt.Sprintf("%s answers %s%s: let it serve this host, or name another in [dns] servers", srv.name, rcode(m), explain(m))
+	case errors.Is(err, errSilent):
+		return nil, fmt.Sprintf("%s gives no answer in %v: check that a resolver runs there and can reach the internet", srv.name, r.timeout)
+	}
+	return nil, fmt.Sprintf("%s cannot be used (%s): check that a resolver runs there, or name another in [dns] servers", srv.name, printable(err.Error()))
+}
+
+// probeUnsigned returns what is wrong with a server's use of the AD bit, or "". AD on
+// the server's own name is a lie, whatever else is right. Of the zones one may be
+// signed by a site for itself, so that only AD on all of them is one. A server that
+// answers none of the questions shows nothing, and nothing is not enough.
+func (r *Resolver) probeUnsigned(ctx context.Context, srv *server) string {
+	questions := unsignedQuestions()
+	found := make([]adUse, len(questions))
+	var all sync.WaitGroup
+	for i, q := range questions {
+		all.Go(func() {
+			if m, err := r.question(ctx, srv, q, free); err == nil {
+				found[i] = useOfAD(q, m)
+			}
+		})
+	}
+	all.Wait()
+	clean, lie := false, ""
+	for i, use := range found {
+		name := questions[i].name
+		switch {
+		case use == adHonest:
+			clean = true
+		case use == adLie && (lie == "" || questions[i].class == dns.ClassCHAOS):
+			lie = "sets AD on " + name + ", which nobody signs, so its AD proves nothing"
+		}
+	}
+	if found[0] == adLie || !clean && lie != "" {
+		return lie
+	}
+	if !clean {
+		return "answers none of id.server., 10.in-addr.arpa. and home.arpa., so that it may be echoing AD"
+	}
+	return ""
+}
+
+// adUse is what an answer to a question that nobody can prove shows of a server.
+type adUse uint8
+
+const (
+	adUnknown adUse = iota
+	adHonest
+	adLie
+)
+
+// useOfAD allows AD on a denial that comes from a signed ancestor, as on a network
+// with a root of its own, which has no "arpa".
+func useOfAD(q question, m *dns.Msg) adUse {
+	if !m.AuthenticatedData {
+		return adHonest
+	}
+	if q.class == dns.ClassINET && len(m.Answer) == 0 {
+		for _, rr := range m.Ns {
+			if soa, ok := rr.(*dns.SOA); ok && below(q.name, lower(soa.Hdr.Name)) {
+				return adUnknown
+			}
+		}
+	}
+	return adLie
+}

@@ -1,0 +1,160 @@
+package resolve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// Defaults and bounds.
+const (
+	// DefaultTimeout is how long one server has for one try.
+	DefaultTimeout = 2 * time.Second
+	// DefaultMaxInflight is how many questions are on their way at once.
+	DefaultMaxInflight = 256
+	// Budget is how many questions a session sends upstream, retries and TCP
+	// included: what one destination can make this program do.
+	Budget = 100
+	// MaxLinks is how many CNAMEs are followed from a name to its records.
+	MaxLinks = 8
+)
+
+// Mode says where the DNSSEC proof of an answer comes from. The zero value
+// proves nothing.
+type Mode uint8
+
+const (
+	// Off proves nothing: every answer is Indeterminate.
+	Off Mode = iota
+	// TrustAD believes the AD bit (RFC 4035 §3.2.3) of a resolver that is
+	// reached over loopback and passes the probe.
+	TrustAD
+)
+
+// String returns the mode as the configuration writes it.
+func (m Mode) String() string {
+	switch m {
+	case Off:
+		return "off"
+	case TrustAD:
+		return "trust-ad"
+	}
+	return fmt.Sprintf("mode(%d)", uint8(m))
+}
+
+var (
+	// ErrConfig: the configuration cannot work. Nothing was started.
+	ErrConfig = errors.New("resolve: bad configuration")
+	// ErrNoServers: no name server is configured and resolv.conf names none.
+	ErrNoServers = errors.New("resolve: no name server")
+	// ErrNoAddress: the host has neither an IPv4 nor an IPv6 address. It is an
+	// answer of the DNS, and asking again soon gives the same.
+	ErrNoAddress = errors.New("resolve: no address")
+	// ErrLookup: the addresses of a host could not be learnt. It may pass.
+	ErrLookup = errors.New("resolve: lookup failed")
+)
+
+// Config is what a Resolver needs. The zero value works: the system's servers,
+// nothing proven.
+type Config struct {
+	// Servers are tried in this order, healthy ones first. Empty: those of
+	// SystemFile.
+	Servers []netip.AddrPort
+	// Mode says whether and how answers are proven.
+	Mode Mode
+	// TrustRemote lets TrustAD believe servers that are not on loopback. Whoever
+	// is on the path to such a server can then forge every proof.
+	TrustRemote bool
+	// Timeout is how long one server has for one try, UDP and TCP together.
+	// 0: DefaultTimeout. The context bounds all tries together.
+	Timeout time.Duration
+	// MaxInflight bounds the questions on their way at once, over all sessions.
+	// 0: DefaultMaxInflight.
+	MaxInflight int
+	// Log receives changes of health; nil discards them.
+	Log *slog.Logger
+	// Dial opens a new socket; network is "udp" or "tcp". A UDP connection keeps
+	// the borders of datagrams and takes packets from its peer only. nil: the
+	// operating system's, which picks a random port.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Clock tells the time for probes and penalties; nil: time.Now.
+	Clock func() time.Time
+}
+
+// Resolver asks recursive name servers. It is safe for concurrent use and holds
+// no connection open.
+type Resolver struct {
+	servers []*server
+	scheme  scheme
+	timeout time.Duration
+	slots   chan struct{}
+	log     *slog.Logger
+	dial    func(ctx context.Context, network, address string) (net.Conn, error)
+	now     func() time.Time
+	packets sync.Pool
+
+	probes  sync.Mutex
+	probing chan struct{}
+}
+
+// New returns a resolver. It sends nothing: the first lookup, Probe or Watch
+// does. Errors wrap ErrConfig or ErrNoServers.
+func New(cfg Config) (*Resolver, error) {
+	servers := cfg.Servers
+	if len(servers) == 0 {
+		var err error
+		if servers, err = SystemServers(SystemFile); err != nil {
+			return nil, err
+		}
+	}
+	r := &Resolver{
+		timeout: cfg.Timeout,
+		log:     cfg.Log,
+		dial:    cfg.Dial,
+		now:     cfg.Clock,
+	}
+	for _, addr := range servers {
+		if !addr.IsValid() || addr.Port() == 0 {
+			return nil, fmt.Errorf("%w: %q is not the address and port of a name server", ErrConfig, addr)
+		}
+		r.servers = append(r.servers, newServer(addr))
+	}
+	switch cfg.Mode {
+	case Off:
+		r.scheme = unproven{}
+	case TrustAD:
+		r.scheme = adTrust{remote: cfg.TrustRemote}
+	default:
+		return nil, fmt.Errorf("%w: DNSSEC %v is not known", ErrConfig, cfg.Mode)
+	}
+	if r.timeout < 0 || cfg.MaxInflight < 0 {
+		return nil, fmt.Errorf("%w: a negative limit", ErrConfig)
+	}
+	r.defaults(cfg.MaxInflight)
+	return r, nil
+}
+
+func (r *Resolver) defaults(inflight int) {
+	if r.timeout == 0 {
+		r.timeout = DefaultTimeout
+	}
+	if inflight == 0 {
+		inflight = DefaultMaxInflight
+	}
+	r.slots = make(chan struct{}, inflight)
+	if r.log == nil {
+		r.log = slog.New(slog.DiscardHandler)
+	}
+	if r.dial == nil {
+		r.dial = new(net.Dialer).DialContext
+	}
+	if r.now == nil {
+		r.now = time.Now
+	}
+	r.packets.New = func() any { return new([packetRoom]byte) }
+}

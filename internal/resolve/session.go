@@ -1,0 +1,127 @@
+package resolve
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+
+	"github.com/miekg/dns"
+
+	"tlsverdict/internal/tlsa"
+	"tlsverdict/internal/verdict"
+)
+
+// Session asks the questions of one destination: they share one budget, and an
+// equal question is sent once, whoever asks it and when. It is safe for
+// concurrent use. It holds what it learnt for as long as it lives, so it is
+// dropped when the destination is decided.
+type Session struct {
+	r     *Resolver
+	asked atomic.Int64
+
+	mu      sync.Mutex
+	flights map[question]*flight
+}
+
+// flight is a question on its way, or its answer when done is closed.
+type flight struct {
+	done   chan struct{}
+	result result
+}
+
+// Session begins a destination.
+func (r *Resolver) Session() *Session {
+	return &Session{r: r, flights: make(map[question]*flight)}
+}
+
+// Asked returns how many questions were sent upstream so far, retries and TCP
+// included; it never exceeds Budget.
+func (s *Session) Asked() int { return int(s.asked.Load()) }
+
+// spend takes one question from the budget and reports whether there was one.
+func (s *Session) spend() bool {
+	for {
+		n := s.asked.Load()
+		if n >= Budget {
+			return false
+		}
+		if s.asked.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+// MX asks for the mail exchangers of a domain, in the order of the answer.
+func (s *Session) MX(ctx context.Context, name string) verdict.Answer[verdict.MX] {
+	return typed(s.lookup(ctx, name, dns.TypeMX), readMX)
+}
+
+// A asks for the IPv4 addresses of a host.
+func (s *Session) A(ctx context.Context, name string) verdict.Answer[netip.Addr] {
+	return typed(s.lookup(ctx, name, dns.TypeA), readA)
+}
+
+// AAAA asks for the IPv6 addresses of a host. An IPv4-mapped one stays as it is.
+func (s *Session) AAAA(ctx context.Context, name string) verdict.Answer[netip.Addr] {
+	return typed(s.lookup(ctx, name, dns.TypeAAAA), readAAAA)
+}
+
+// TLSA asks for the TLSA records of a name such as "_25._tcp.mx.example.com".
+func (s *Session) TLSA(ctx context.Context, name string) verdict.Answer[tlsa.Record] {
+	return typed(s.lookup(ctx, name, dns.TypeTLSA), readTLSA)
+}
+
+// TXT asks for the TXT records of a name. The strings of one record are joined
+// without spaces (RFC 8461 §3.1); they hold any octets and are not safe to print.
+func (s *Session) TXT(ctx context.Context, name string) verdict.Answer[string] {
+	return typed(s.lookup(ctx, name, dns.TypeTXT), readTXT)
+}
+
+// CNAME asks for the alias itself, at this name only, so that its own proof is
+// learnt apart from that of its target (RFC 7672 §2.2.2). Its one record is the
+// target; Canonical stays empty.
+func (s *Session) CNAME(ctx context.Context, name string) verdict.Answer[string] {
+	return typed(s.lookup(ctx, name, dns.TypeCNAME), readCNAME)
+}
+
+// lookup answers a question from the session, or joins the flight that is on
+// its way, or sends it. A flight that ended because its first asker gave up is
+// flown again for the others.
+func (s *Session) lookup(ctx context.Context, name string, rrtype uint16) result {
+	q, ok := newQuestion(name, rrtype)
+	if !ok {
+		return failed(verdict.Remote, "not a host name: "+printable(name))
+	}
+	for {
+		s.mu.Lock()
+		f := s.flights[q]
+		if f == nil {
+			return s.fly(ctx, q)
+		}
+		s.mu.Unlock()
+		select {
+		case <-f.done:
+			if !f.result.abandoned || ctx.Err() != nil {
+				return f.result
+			}
+		case <-ctx.Done():
+			return gaveUp(ctx, q)
+		}
+	}
+}
+
+// fly sends a question for everyone who asks it. It is entered with s.mu held.
+func (s *Session) fly(ctx context.Context, q question) result {
+	f := &flight{done: make(chan struct{})}
+	s.flights[q] = f
+	s.mu.Unlock()
+	f.result = s.ask(ctx, q)
+	if f.result.abandoned {
+		s.mu.Lock()
+		delete(s.flights, q)
+		s.mu.Unlock()
+	}
+	close(f.done)
+	return f.result
+}

@@ -1,0 +1,148 @@
+package resolve
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"strings"
+
+	"github.com/miekg/dns"
+)
+
+const (
+	headerSize = 12
+	// ednsSize is the largest UDP reply asked for: it passes every path
+	// unfragmented, and fragments can be forged.
+	ednsSize = 1232
+	// packetRoom lets a reply that is larger than asked for be told from one
+	// that just fits.
+	packetRoom = ednsSize + 1
+
+	bitQR     = 0x80 // header octet 2
+	bitTC     = 0x02
+	bitRD     = 0x01
+	bitAD     = 0x20 // header octet 3
+	maskQuery = 0x78 // opcode, header octet 2
+)
+
+// question is what is asked. Name is in lower case, fully qualified, and of
+// letters, digits, hyphens and underscores only, or the root.
+type question struct {
+	name   string
+	rrtype uint16
+	class  uint16
+}
+
+func (q question) String() string {
+	return strings.TrimSuffix(q.name, ".") + " " + dns.TypeToString[q.rrtype]
+}
+
+// newQuestion reports whether a name can be that of a host or of a service of
+// one: A-labels of 1 to 63 octets, 253 in all (RFC 1035 §2.3.4, with the
+// underscore of RFC 8552). Other names exist in DNS, but no MTA connects to them.
+func newQuestion(name string, rrtype uint16) (question, bool) {
+	name = strings.TrimSuffix(name, ".")
+	if name == "" || len(name) > 253 {
+		return question{}, false
+	}
+	label := 0
+	for i := range len(name) {
+		switch c := name[i]; {
+		case c == '.':
+			if label == 0 {
+				return question{}, false
+			}
+			label = 0
+			continue
+		case !hostOctet(c):
+			return question{}, false
+		}
+		if label++; label > 63 {
+			return question{}, false
+		}
+	}
+	return question{lower(name) + ".", rrtype, dns.ClassINET}, label > 0
+}
+
+func hostOctet(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '_'
+}
+
+// query packs a question: RD, the bits of the scheme and EDNS (RFC 6891), with a
+// random ID. It ends in an OPT record of 11 octets.
+func (q question) query(bits queryBits) []byte {
+	b := make([]byte, headerSize, headerSize+len(q.name)+1+4+optSize)
+	_, _ = rand.Read(b[:2]) // it never fails: the Go runtime ends the program first
+	b[2] = bitRD
+	b[3] = bits.header
+	b[5] = 1  // QDCOUNT
+	b[11] = 1 // ARCOUNT
+	for label := range strings.SplitSeq(strings.TrimSuffix(q.name, "."), ".") {
+		if label != "" {
+			b = append(b, byte(len(label)))
+			b = append(b, label...)
+		}
+	}
+	b = append(b, 0)
+	b = binary.BigEndian.AppendUint16(b, q.rrtype)
+	b = binary.BigEndian.AppendUint16(b, q.class)
+	b = append(b, 0)
+	b = binary.BigEndian.AppendUint16(b, dns.TypeOPT)
+	b = binary.BigEndian.AppendUint16(b, ednsSize)
+	b = append(b, 0, 0) // extended rcode, version
+	b = binary.BigEndian.AppendUint16(b, bits.edns)
+	return append(b, 0, 0)
+}
+
+const optSize = 11
+
+// queryBits are what a scheme sets in its queries: octet 3 of the header (AD,
+// CD) and the flags of EDNS (DO).
+type queryBits struct {
+	header byte
+	edns   uint16
+}
+
+// answers reports whether a packet is the reply to this query: QR, a QUERY, the
+// same ID, and the same single question (RFC 5452 §9.1). The name's case is left
+// to the server. Anything else is noise or an attack, and says nothing.
+func answers(query, packet []byte) bool {
+	end := len(query) - optSize
+	if len(packet) < end || packet[2]&bitQR == 0 || packet[2]&maskQuery != 0 {
+		return false
+	}
+	if packet[0] != query[0] || packet[1] != query[1] || packet[4] != 0 || packet[5] != 1 {
+		return false
+	}
+	for i := headerSize; i < end-4; i++ {
+		// Length octets are below 64 and hence no letters.
+		if lowerOctet(packet[i]) != lowerOctet(query[i]) {
+			return false
+		}
+	}
+	return string(packet[end-4:end]) == string(query[end-4:end])
+}
+
+func truncated(packet []byte) bool {
+	return packet[2]&bitTC != 0 || len(packet) > ednsSize
+}
+
+func lowerOctet(c byte) byte {
+	if 'A' <= c && c <= 'Z' {
+		c += 'a' - 'A'
+	}
+	return c
+}
+
+// lower folds ASCII letters only (RFC 4343 §3).
+func lower(s string) string {
+	for i := range len(s) {
+		if 'A' <= s[i] && s[i] <= 'Z' {
+			b := []byte(s)
+			for j := i; j < len(b); j++ {
+				b[j] = lowerOctet(b[j])
+			}
+			return string(b)
+		}
+	}
+	return s
+}
