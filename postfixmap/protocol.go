@@ -71,18 +71,24 @@ func ParseRequest(payload []byte) (Request, error) {
 // map name that is empty or has a space, ErrTooLong above MaxRequest bytes; dst comes back as it
 // was.
 func AppendRequest(dst []byte, mapName, key string) ([]byte, error) {
-	if mapName == "" || strings.IndexByte(mapName, ' ') >= 0 {
-		return dst, fmt.Errorf("%w: map name %q", ErrNoSpace, mapName)
+	if err := checkRequest(mapName, key); err != nil {
+		return dst, err
 	}
-	n := len(mapName) + 1 + len(key)
-	if n > MaxRequest {
-		return dst, fmt.Errorf("%w: request of %d bytes", ErrTooLong, n)
-	}
-	dst = appendLength(dst, n)
+	dst = appendLength(dst, len(mapName)+1+len(key))
 	dst = append(dst, mapName...)
 	dst = append(dst, ' ')
 	dst = append(dst, key...)
 	return append(dst, ','), nil
+}
+
+func checkRequest(mapName, key string) error {
+	if mapName == "" || strings.IndexByte(mapName, ' ') >= 0 {
+		return fmt.Errorf("%w: map name %q", ErrNoSpace, mapName)
+	}
+	if n := len(mapName) + 1 + len(key); n > MaxRequest {
+		return fmt.Errorf("%w: request of %d bytes", ErrTooLong, n)
+	}
+	return nil
 }
 
 // A Reply is one answer: a status, and its data or reason.
