@@ -1,0 +1,168 @@
+package postfixmap
+
+import (
+	"container/heap"
+	"time"
+)
+
+// Who is shed, and how a request stays out of it.
+//
+// Each connection says what it is doing in one atomic word of its own: idle since when, inside a
+// request since when, or busy. It changes the word twice a request and touches nothing shared.
+// The heap by which the longest-idle connection is found is therefore out of date, but only in
+// one direction: a connection in it is idle since its key or later. So shed takes the top, moves
+// it down when the word says something later, and closes it when the word agrees. Each such move
+// was paid for by a request served since; a search costs O(log n) a move.
+//
+// A connection that is not idle is set aside: shed marks its word and takes it out of the heap.
+// When it next changes its word it finds the mark, and goes back into the heap by itself, under
+// the lock, that one time. So a crowd of busy connections is not searched again and again.
+
+// The states of a connection: the two low bits of its word. The third is the mark, the rest the
+// time.
+const (
+	stateIdle    = iota // no byte of a request has come since the time
+	statePartial        // the first byte of an unfinished request came at the time
+	stateBusy           // a handler is at work, or replies are being written
+	stateShed           // taken away: its goroutine must leave and answer nothing more
+
+	stateKind  = 3
+	stateMark  = 1 << 2
+	stateShift = 3
+)
+
+func stateWord(kind uint64, at time.Duration) uint64 { return uint64(at)<<stateShift | kind }
+
+func stateTime(word uint64) time.Duration { return time.Duration(word >> stateShift) }
+
+// move changes what the connection is doing. It returns false when it has been taken away: then
+// nothing may be answered any more.
+func (c *conn) move(word uint64) bool {
+	for {
+		old := c.state.Load()
+		if old&stateKind == stateShed {
+			return false
+		}
+		if !c.state.CompareAndSwap(old, word) {
+			continue
+		}
+		if old&stateMark != 0 {
+			c.srv.comeBack(c)
+		}
+		return true
+	}
+}
+
+// take takes the connection away if it is of the kind now.
+func (c *conn) take(kind uint64) bool {
+	old := c.state.Load()
+	return old&stateKind == kind && c.state.CompareAndSwap(old, stateShed)
+}
+
+func (c *conn) idleSince() time.Duration { return stateTime(c.state.Load()) }
+
+// comeBack puts a connection that was set aside among those that may be shed. Its key is now:
+// whatever it does next, it is not idle since earlier.
+func (s *Server) comeBack(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, open := s.conns[c]; !open {
+		return
+	}
+	c.leaveHeap()
+	s.idle.push(c, s.now())
+	s.wake()
+}
+
+// shed takes away the connection that has been idle longest or, when none is idle, the one whose
+// unfinished request began first. It returns nil when all are busy. mu is held; the caller closes
+// the connection after it has let go of mu.
+func (s *Server) shed() *conn {
+	c := s.shedIdle()
+	if c == nil {
+		c = s.shedPartial()
+	}
+	if c != nil {
+		s.count.shed.Add(1)
+		s.forget(c)
+	}
+	return c
+}
+
+func (s *Server) shedIdle() *conn {
+	for s.idle.Len() > 0 {
+		c := s.idle.conns[0]
+		word := c.state.Load()
+		at := stateTime(word)
+		switch {
+		case word&stateKind == stateShed:
+			c.leaveHeap()
+		case word&stateKind != stateIdle:
+			if c.state.CompareAndSwap(word, word|stateMark) {
+				c.leaveHeap()
+				if word&stateKind == statePartial {
+					s.partial.push(c, at)
+				}
+			}
+		case at > c.key:
+			c.key = at
+			heap.Fix(&s.idle, c.index)
+		case c.state.CompareAndSwap(word, stateShed):
+			return c
+		}
+	}
+	return nil
+}
+
+func (s *Server) shedPartial() *conn {
+	for s.partial.Len() > 0 {
+		c := s.partial.conns[0]
+		word := c.state.Load()
+		if word&stateKind == statePartial && stateTime(word) == c.key && c.state.CompareAndSwap(word, stateShed) {
+			return c
+		}
+		// It has gone on since, and is on its way back by itself.
+		c.leaveHeap()
+	}
+	return nil
+}
+
+// A connHeap orders connections by their key, the earliest first. A connection is in one heap at
+// most, and knows which.
+type connHeap struct{ conns []*conn }
+
+func (h *connHeap) push(c *conn, key time.Duration) {
+	c.key = key
+	c.heap = h
+	heap.Push(h, c)
+}
+
+func (c *conn) leaveHeap() {
+	if c.heap != nil {
+		heap.Remove(c.heap, c.index)
+		c.heap = nil
+	}
+}
+
+// Len, Less, Swap, Push and Pop are container/heap's.
+func (h *connHeap) Len() int           { return len(h.conns) }
+func (h *connHeap) Less(i, j int) bool { return h.conns[i].key < h.conns[j].key }
+
+func (h *connHeap) Swap(i, j int) {
+	h.conns[i], h.conns[j] = h.conns[j], h.conns[i]
+	h.conns[i].index, h.conns[j].index = i, j
+}
+
+func (h *connHeap) Push(x any) {
+	c := x.(*conn)
+	c.index = len(h.conns)
+	h.conns = append(h.conns, c)
+}
+
+func (h *connHeap) Pop() any {
+	last := len(h.conns) - 1
+	c := h.conns[last]
+	h.conns[last] = nil
+	h.conns = h.conns[:last]
+	return c
+}
