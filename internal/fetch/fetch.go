@@ -1,0 +1,173 @@
+package fetch
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"time"
+
+	"tlsverdict/internal/mtasts"
+	"tlsverdict/internal/verdict"
+)
+
+const (
+	// DefaultTimeout is the time for a whole fetch. RFC 8461 §3.3 suggests a
+	// minute; mail that waits for a first verdict should not.
+	DefaultTimeout = 10 * time.Second
+
+	hostPrefix     = "mta-sts."
+	path           = "/.well-known/mta-sts.txt"
+	maxHost        = 253
+	maxHeaderBytes = 16 << 10
+)
+
+// Resolver finds the addresses of a policy host, through the daemon's own resolver
+// and never the system's. A *verdict.Failure in its error says whose fault it is.
+type Resolver interface {
+	LookupAddrs(ctx context.Context, host string) ([]netip.Addr, error)
+}
+
+// Fetcher gets policies. Its fields must not change once it is used; it may be
+// used by many goroutines at once.
+type Fetcher struct {
+	// Resolve is required.
+	Resolve Resolver
+	// Roots are the authorities that policy hosts' certificates may come from;
+	// nil means the system's.
+	Roots *x509.CertPool
+	// Allow lists networks that policy hosts may be in although they are not public.
+	Allow []netip.Prefix
+	// Timeout is for the whole fetch; 0 means DefaultTimeout.
+	Timeout time.Duration
+	// DialContext opens connections; nil means a net.Dialer. The address is
+	// checked before it is called.
+	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+func (f *Fetcher) timeout() time.Duration {
+	if f.Timeout <= 0 {
+		return DefaultTimeout
+	}
+	return f.Timeout
+}
+
+// Fetch gets the policy of a domain, which must be in lower case, as A-labels and
+// without a trailing dot. Errors are *Error.
+func (f *Fetcher) Fetch(ctx context.Context, domain string) (mtasts.Policy, error) {
+	host := hostPrefix + domain
+	if domain == "" || len(host) > maxHost {
+		return mtasts.Policy{}, refuse("no policy host can be named for %q", clip(domain))
+	}
+	body, err := f.get(ctx, host)
+	if err != nil {
+		return mtasts.Policy{}, classify(ctx, host, err)
+	}
+	policy, err := mtasts.ParsePolicy(body)
+	if err != nil {
+		return mtasts.Policy{}, &Error{Kind: PolicyInvalid, Fault: verdict.Remote, Detail: host + ": " + clip(err.Error()), cause: err}
+	}
+	return policy, nil
+}
+
+// get returns the body that the policy host serves, under the deadline.
+func (f *Fetcher) get(ctx context.Context, host string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, f.timeout())
+	defer cancel()
+	addrs, err := f.Resolve.LookupAddrs(ctx, host)
+	if err != nil {
+		return nil, err
+	}
+	if addrs = order(addrs); len(addrs) == 0 {
+		return nil, refuse("%s has no address", host)
+	}
+	transport := f.transport(host, addrs)
+	defer transport.CloseIdleConnections()
+	// RoundTrip, not a Client: it follows no redirect and knows no cookies
+	// (RFC 8461 §3.3).
+	resp, err := transport.RoundTrip(request(ctx, host))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if err := checkHeader(host, resp); err != nil {
+		return nil, err
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, mtasts.MaxPolicySize+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(body) > mtasts.MaxPolicySize {
+		return nil, tooLong(host)
+	}
+	return body, nil
+}
+
+// transport is for one exchange with one host: nothing of it is shared, so
+// nothing that one policy host does can reach the fetch of another.
+func (f *Fetcher) transport(host string, addrs []netip.Addr) *http.Transport {
+	dialer := f.dialer()
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
+	return &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return dialer.race(ctx, addrs)
+		},
+		TLSClientConfig: &tls.Config{
+			// The name is that of the policy host, whatever its address was
+			// found under (RFC 8461 §8.2); crypto/x509 looks at DNS names only,
+			// and at wildcards only as a whole left-most label (RFC 8461 §3.3).
+			ServerName: host,
+			RootCAs:    f.Roots,
+			MinVersion: tls.VersionTLS12,
+		},
+		Protocols:              protocols,
+		TLSHandshakeTimeout:    f.timeout(),
+		ResponseHeaderTimeout:  f.timeout(),
+		MaxResponseHeaderBytes: maxHeaderBytes,
+		DisableKeepAlives:      true,
+		DisableCompression:     true,
+	}
+}
+
+func request(ctx context.Context, host string) *http.Request {
+	req := &http.Request{
+		Method: http.MethodGet,
+		URL:    &url.URL{Scheme: "https", Host: host, Path: path},
+		Host:   host,
+		Header: http.Header{"Accept": {"text/plain"}, "User-Agent": {"tlsverdict"}},
+	}
+	return req.WithContext(ctx)
+}
+
+// checkHeader refuses answers that are not a policy, before their body is read.
+func checkHeader(host string, resp *http.Response) error {
+	if resp.StatusCode != http.StatusOK {
+		return refuse("%s answered with HTTP status %d", host, resp.StatusCode)
+	}
+	// A web server that lets its users place files would serve them as HTML
+	// or images (RFC 8461 §3.3). Parameters are ignored, even broken ones.
+	kind, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	if err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter) || kind != "text/plain" {
+		return refuse("%s answered with media type %q, not text/plain", host, clip(resp.Header.Get("Content-Type")))
+	}
+	// Nothing but identity was asked for, and 64 KB unpack to 64 MB.
+	if coding := resp.Header.Get("Content-Encoding"); coding != "" && coding != "identity" {
+		return refuse("%s answered with content coding %q, which was not asked for", host, clip(coding))
+	}
+	if resp.ContentLength > mtasts.MaxPolicySize {
+		return tooLong(host)
+	}
+	return nil
+}
+
+func tooLong(host string) *Error {
+	return refuse("%s answered with more than %d octets", host, mtasts.MaxPolicySize)
+}
