@@ -1,0 +1,273 @@
+package world
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"math/big"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// Kind is what becomes of a question.
+type Kind uint8
+
+// The kinds of package documentation's list. The zero value is Insecure.
+const (
+	Insecure Kind = iota
+	Secure
+	Bogus
+	ServFail
+	Refused
+	Timeout
+	// Slow is late by Status.Delay, and otherwise as its zone is.
+	Slow
+)
+
+// Status is what becomes of the questions for a zone, or for one name and type.
+type Status struct {
+	Kind Kind
+	// Delay is for Slow.
+	Delay time.Duration
+}
+
+// ParseStatus reads "secure", "insecure", "bogus", "servfail", "refused", "timeout",
+// or "slow DURATION".
+func ParseStatus(words ...string) (Status, error) {
+	kinds := map[string]Kind{
+		"secure": Secure, "insecure": Insecure, "bogus": Bogus, "servfail": ServFail,
+		"refused": Refused, "timeout": Timeout,
+	}
+	if len(words) == 2 && words[0] == "slow" {
+		d, err := time.ParseDuration(words[1])
+		if err != nil || d <= 0 {
+			return Status{}, fmt.Errorf("world: %q is not a delay", words[1])
+		}
+		return Status{Slow, d}, nil
+	}
+	if len(words) == 1 {
+		if k, ok := kinds[words[0]]; ok {
+			return Status{Kind: k}, nil
+		}
+	}
+	return Status{}, fmt.Errorf("world: unknown status %q", strings.Join(words, " "))
+}
+
+// rrset names a set of records.
+type rrset struct {
+	name   string
+	rrtype uint16
+}
+
+// zone is what is under one apex.
+type zone struct {
+	apex    string
+	status  Status
+	ttl     uint32
+	records map[rrset][]dns.RR
+	special map[rrset]Status
+}
+
+func newZone(apex string, status Status) *zone {
+	return &zone{apex: apex, status: status, ttl: 3600, records: make(map[rrset][]dns.RR), special: make(map[rrset]Status)}
+}
+
+// statusOf is the status of one name and type. A slow answer is of the zone's kind.
+func (z *zone) statusOf(name string, rrtype uint16) (Status, time.Duration) {
+	st, delay := z.status, time.Duration(0)
+	if st.Kind == Slow {
+		st, delay = Status{}, st.Delay
+	}
+	for _, key := range []rrset{{name, rrtype}, {name, dns.TypeANY}} {
+		if special, ok := z.special[key]; ok {
+			if special.Kind == Slow {
+				return st, special.Delay
+			}
+			return special, delay
+		}
+	}
+	return st, delay
+}
+
+// holds reports whether a name exists, as the owner of records or between such
+// and the apex.
+func (z *zone) holds(name string) bool {
+	for key := range maps.Keys(z.records) {
+		if dns.IsSubDomain(name, key.name) {
+			return true
+		}
+	}
+	return name == z.apex
+}
+
+func (z *zone) soa() dns.RR {
+	return &dns.SOA{
+		Hdr: dns.RR_Header{Name: z.apex, Rrtype: dns.TypeSOA, Class: dns.ClassINET, Ttl: z.ttl},
+		Ns:  "ns.invalid.", Mbox: "hostmaster.invalid.", Serial: 1, Refresh: 7200, Retry: 3600, Expire: 1209600, Minttl: z.ttl,
+	}
+}
+
+// parse reads the data of one record; name may be relative to the zone, or "@".
+func (z *zone) parse(line string) (dns.RR, error) {
+	text := fmt.Sprintf("$ORIGIN %s\n$TTL %d\n%s\n", z.apex, z.ttl, line)
+	zp := dns.NewZoneParser(strings.NewReader(text), z.apex, "")
+	rr, ok := zp.Next()
+	if err := zp.Err(); err != nil {
+		return nil, fmt.Errorf("world: %q: %w", line, err)
+	}
+	if !ok {
+		return nil, fmt.Errorf("world: %q is no record", line)
+	}
+	rr.Header().Name = dns.CanonicalName(rr.Header().Name)
+	if !dns.IsSubDomain(z.apex, rr.Header().Name) {
+		return nil, fmt.Errorf("world: %q is not in the zone %s", line, z.apex)
+	}
+	return rr, nil
+}
+
+func (z *zone) add(rr dns.RR) {
+	key := rrset{rr.Header().Name, rr.Header().Rrtype}
+	z.records[key] = append(z.records[key], rr)
+}
+
+// absolute turns a name of a zone file into a full one.
+func (z *zone) absolute(name string) string {
+	switch {
+	case name == "@":
+		return z.apex
+	case dns.IsFqdn(name):
+		return dns.CanonicalName(name)
+	case z.apex == ".":
+		return dns.CanonicalName(name + ".")
+	}
+	return dns.CanonicalName(name + "." + z.apex)
+}
+
+// loader reads zones line by line.
+type loader struct {
+	zones map[string]*zone
+	zone  *zone
+	fill  *strings.Replacer
+}
+
+func (l *loader) line(line string) error {
+	if i := strings.IndexByte(line, ';'); i >= 0 && !strings.Contains(line, `"`) {
+		line = line[:i]
+	}
+	words := strings.Fields(line)
+	switch {
+	case len(words) == 0:
+		return nil
+	case words[0] == "zone":
+		return l.begin(words[1:])
+	case l.zone == nil:
+		return fmt.Errorf("world: %q is before the first zone", line)
+	case words[0] == "$TTL":
+		return l.setTTL(words[1:])
+	case words[0] == "%repeat":
+		lines, err := Repeat(line)
+		if err != nil {
+			return err
+		}
+		for _, one := range lines {
+			if err := l.line(one); err != nil {
+				return err
+			}
+		}
+		return nil
+	case len(words) >= 3 && strings.HasPrefix(words[2], "!"):
+		words[2] = words[2][1:]
+		return l.zone.setSpecial(words[0], words[1], words[2:])
+	}
+	rr, err := l.zone.parse(l.fill.Replace(line))
+	if err == nil {
+		l.zone.add(rr)
+	}
+	return err
+}
+
+func (l *loader) begin(words []string) error {
+	if len(words) < 2 || !dns.IsFqdn(words[0]) {
+		return fmt.Errorf("world: want \"zone NAME. STATUS\", not %q", words)
+	}
+	status, err := ParseStatus(words[1:]...)
+	if err != nil {
+		return err
+	}
+	apex := dns.CanonicalName(words[0])
+	if l.zones[apex] != nil {
+		return fmt.Errorf("world: a second zone %s", apex)
+	}
+	l.zone = newZone(apex, status)
+	l.zones[apex] = l.zone
+	return nil
+}
+
+func (l *loader) setTTL(words []string) error {
+	if len(words) == 1 {
+		if n, err := strconv.ParseUint(words[0], 10, 31); err == nil {
+			l.zone.ttl = uint32(n)
+			return nil
+		}
+	}
+	return fmt.Errorf("world: want \"$TTL SECONDS\", not %q", words)
+}
+
+func (z *zone) setSpecial(name, rrtype string, words []string) error {
+	t, ok := dns.StringToType[rrtype]
+	if !ok {
+		return fmt.Errorf("world: unknown record type %q", rrtype)
+	}
+	status, err := ParseStatus(words...)
+	if err == nil {
+		z.special[rrset{z.absolute(name), t}] = status
+	}
+	return err
+}
+
+// Repeat expands a line "%repeat N REST" to N lines, with "%d" in REST as 1 to N.
+// Any other line comes back as it is.
+func Repeat(line string) ([]string, error) {
+	rest, ok := strings.CutPrefix(line, "%repeat ")
+	if !ok {
+		return []string{line}, nil
+	}
+	count, rest, _ := strings.Cut(rest, " ")
+	n, err := strconv.Atoi(count)
+	if err != nil || n < 1 || n > 100_000 {
+		return nil, fmt.Errorf("world: want \"%%repeat COUNT LINE\", not %q", line)
+	}
+	lines := make([]string, n)
+	for i := range lines {
+		lines[i] = strings.ReplaceAll(rest, "%d", strconv.Itoa(i+1))
+	}
+	return lines, nil
+}
+
+// placeholders are what stands for data that nobody wants to read in a zone.
+func placeholders() (*strings.Replacer, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("world: key: %w", err)
+	}
+	spki, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	if err != nil {
+		return nil, fmt.Errorf("world: key: %w", err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1)}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		return nil, fmt.Errorf("world: certificate: %w", err)
+	}
+	return strings.NewReplacer(
+		"{sha256}", strings.Repeat("5a", 32), "{sha512}", strings.Repeat("5a", 64),
+		"{key}", hex.EncodeToString(spki), "{cert}", hex.EncodeToString(cert),
+	), nil
+}
