@@ -196,6 +196,9 @@ func gaveUp(ctx context.Context, q question) result {
 }
 
 func rcode(m *dns.Msg) string {
+	if m.Rcode == dns.RcodeBadVers {
+		return "BADVERS" // the library's table has TSIG's name for the number
+	}
 	if s, ok := dns.RcodeToString[m.Rcode]; ok {
 		return s
 	}
