@@ -162,15 +162,15 @@ func (e *Engine) Stats() Stats {
 // Rule returns how strict TLS must be for d. When ctx ends first the answer is a
 // deferral that is not kept.
 func (e *Engine) Rule(ctx context.Context, d nexthop.Destination) Ruled {
-	if r, ok := e.hit(d); ok {
+	if r, ok := e.Cached(d); ok {
 		return r
 	}
 	e.counts.misses.Add(1)
 	return e.join(ctx, d).ruled()
 }
 
-// hit answers from the cache.
-func (e *Engine) hit(d nexthop.Destination) (Ruled, bool) {
+// Cached returns the verdict that is in force, if one is known. It never waits.
+func (e *Engine) Cached(d nexthop.Destination) (Ruled, bool) {
 	n, ok := e.cache.GetIfPresent(d)
 	if !ok {
 		return Ruled{}, false

@@ -60,17 +60,21 @@ type Gatherer struct {
 	// Policies knows the MTA-STS policies.
 	Policies *Policies
 	Rules    verdict.Rules
+	// Trouble returns why DNSSEC proves nothing on this host and what to do
+	// about it, or "". Optional.
+	Trouble func() string
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
 
 // Facts learns everything about a destination. It returns when all that can bear
 // on a verdict is known, or, with failures in place of answers, soon after ctx ends.
-func (g *Gatherer) Facts(ctx context.Context, d nexthop.Destination) verdict.Facts {
+func (g *Gatherer) Facts(ctx context.Context, d nexthop.Destination) (f verdict.Facts) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s := g.Open()
-	f := verdict.Facts{Destination: d, Rules: g.Rules}
+	f = verdict.Facts{Destination: d, Rules: g.Rules}
+	defer func() { f.Trouble = g.trouble() }()
 	sts := g.startSTS(ctx, s, d.Name)
 	if !d.Host {
 		f.MX = s.MX(ctx, d.Name)
@@ -90,6 +94,14 @@ func (g *Gatherer) Facts(ctx context.Context, d nexthop.Destination) verdict.Fac
 		f.Now = g.now()
 	}
 	return f
+}
+
+// trouble is asked for last: what the lookups met is known by then.
+func (g *Gatherer) trouble() string {
+	if g.Trouble == nil {
+		return ""
+	}
+	return g.Trouble()
 }
 
 func (g *Gatherer) now() time.Time {

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"tlsverdict/internal/fetch"
 	"tlsverdict/internal/mtasts"
 	"tlsverdict/internal/verdict"
 )
@@ -173,7 +174,7 @@ func (p *Policies) resolve(ctx context.Context, l *stsLookup, record verdict.Ans
 func recordFailure(domain string, err error) *verdict.STSFailure {
 	f := &verdict.STSFailure{Failure: verdict.Failure{Fault: verdict.Remote, Detail: "_mta-sts." + domain + ": " + err.Error()}}
 	if !errors.Is(err, mtasts.ErrNoRecord) {
-		f.Result = "sts-policy-invalid"
+		f.Result = fetch.PolicyInvalid.String()
 	}
 	return f
 }
@@ -184,14 +185,14 @@ func (p *Policies) fetchNew(ctx context.Context, l *stsLookup, id string) verdic
 	before := p.remembered(l)
 	if !before.MayFetch(p.clock(), id) {
 		return l.heldFacts(&verdict.STSFailure{
-			Result:  "sts-policy-fetch-error",
+			Result:  fetch.PolicyFetchError.String(),
 			Failure: verdict.Failure{Fault: verdict.Remote, Detail: before.LastFailure + "; not tried again yet"},
 		})
 	}
 	fl := p.start(before, id)
 	if fl == nil {
 		return l.heldFacts(&verdict.STSFailure{
-			Result:  "sts-policy-fetch-error",
+			Result:  fetch.PolicyFetchError.String(),
 			Failure: verdict.Failure{Fault: verdict.Ours, Detail: "too many policy fetches are under way"},
 		})
 	}
@@ -199,7 +200,7 @@ func (p *Policies) fetchNew(ctx context.Context, l *stsLookup, id string) verdic
 	case <-fl.done:
 	case <-ctx.Done():
 		return l.heldFacts(&verdict.STSFailure{
-			Result:  "sts-policy-fetch-error",
+			Result:  fetch.PolicyFetchError.String(),
 			Failure: verdict.Failure{Fault: verdict.Remote, Detail: "the policy host of " + l.domain + " has not answered yet"},
 		})
 	}
@@ -292,22 +293,14 @@ func (p *Policies) keepFailure(c mtasts.Cached, now time.Time) {
 	p.failed[c.Domain] = c
 }
 
-// Result is an error that knows its result type (RFC 8460 §4.3.2.2) and whose
-// fault it is; what a Fetcher returns should be one.
-type Result interface {
-	error
-	ResultType() string
-	Blame() verdict.Fault
-}
-
 func fetchFailure(domain string, err error) *verdict.STSFailure {
 	f := &verdict.STSFailure{
-		Result:  "sts-policy-fetch-error",
+		Result:  fetch.PolicyFetchError.String(),
 		Failure: verdict.Failure{Fault: verdict.Remote, Detail: "policy of " + domain + ": " + err.Error()},
 	}
-	var r Result
-	if errors.As(err, &r) {
-		f.Result, f.Fault = r.ResultType(), r.Blame()
+	var known *fetch.Error
+	if errors.As(err, &known) {
+		f.Result, f.Fault, f.Detail = known.Kind.String(), known.Fault, known.Detail
 	}
 	return f
 }

@@ -169,7 +169,7 @@ func (d *decision) unproven() (Verdict, Source) {
 		return v, source
 	}
 	d.say(NoProof, d.name(), "")
-	return d.failed("proof for the MX records of "+d.name(), unvalidated), FromNothing
+	return d.failed("proof for the MX records of "+d.name(), unvalidated()), FromNothing
 }
 
 // nowhere is for a domain without a place to deliver to. Unless the denial is
@@ -406,7 +406,11 @@ func (d *decision) prefix() (Verdict, Source) {
 // failed returns the deferral that a failure causes.
 func (d *decision) failed(what string, f *Failure) Verdict {
 	d.provisional = true
-	return Defer{Fault: f.Fault, Text: what + " failed: " + f.Detail}
+	text := what + " failed: " + f.Detail
+	if f.Fault == Operator && d.f.Trouble != "" {
+		text += ": " + d.f.Trouble
+	}
+	return Defer{Fault: f.Fault, Text: text}
 }
 
 // lifetime is the least of the lifetimes of all that was learned.

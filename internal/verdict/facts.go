@@ -17,6 +17,10 @@ type Facts struct {
 	Destination nexthop.Destination
 	Rules       Rules
 
+	// Trouble is why DNSSEC proves nothing on this host and what to do about
+	// it, in one line; empty if nothing is known to be wrong.
+	Trouble string
+
 	// Override is the operator's word for this destination; nil if there is
 	// none. With one, nothing else needs to be asked.
 	Override *Override

@@ -49,7 +49,7 @@ func judge(h *Host) judgement {
 	case Insecure:
 		return h.judgeInsecure()
 	case Indeterminate, Bogus:
-		return judgement{uncertain, Reason{Code: HostUnproven, Subject: h.Name}, unvalidated}
+		return judgement{uncertain, Reason{Code: HostUnproven, Subject: h.Name}, unvalidated()}
 	}
 	panic(fmt.Sprintf("verdict: address proof %v", proof))
 }
@@ -72,14 +72,17 @@ func (h *Host) judgeInsecure() judgement {
 		// in the unsigned zone.
 		return h.readTLSA(onlyBase(h.TLSA, h.Name))
 	case Indeterminate, Bogus:
-		return judgement{uncertain, Reason{Code: HostUnproven, Subject: h.Name}, unvalidated}
+		return judgement{uncertain, Reason{Code: HostUnproven, Subject: h.Name}, unvalidated()}
 	}
 	panic(fmt.Sprintf("verdict: alias proof %v", h.Link.Proof))
 }
 
 // unvalidated is the failure behind every answer that could have been proven
-// and was not, because no validator works here.
-var unvalidated = &Failure{Operator, "DNSSEC validation does not work here; \"policyd doctor\" and the log say why"}
+// and was not, because no validator works here. What is wrong is the
+// destination's Facts.Trouble.
+func unvalidated() *Failure {
+	return &Failure{Operator, "DNSSEC validation does not work here"}
+}
 
 func onlyBase(lookups []TLSALookup, base string) []TLSALookup {
 	for i := range lookups {
@@ -104,7 +107,7 @@ func (h *Host) readTLSA(lookups []TLSALookup) judgement {
 			return judgement{uncertain, Reason{TLSAFailed, h.Name, f.Detail}, f}
 		}
 		if l.Answer.Proof == Indeterminate {
-			return judgement{uncertain, Reason{Code: HostUnproven, Subject: h.Name}, unvalidated}
+			return judgement{uncertain, Reason{Code: HostUnproven, Subject: h.Name}, unvalidated()}
 		}
 		if !l.Answer.Exists() {
 			continue

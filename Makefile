@@ -1,0 +1,49 @@
+# Everything that is done with this tree. "make run" and "make test" are all that
+# a new machine needs (Debian 12 or later, Go, root for the lab).
+
+GO ?= go
+BIN ?= bin
+FUZZTIME ?= 30s
+export CGO_ENABLED ?= 0
+
+.PHONY: build run test unit race lint lab setup toolchain fuzz bench clean
+
+build: ## the binary, static
+	$(GO) build -trimpath -o $(BIN)/policyd ./cmd/policyd
+
+run: build ## the daemon with its embedded defaults
+	$(BIN)/policyd serve
+
+test: lint race lab ## everything, as CI does; installs what the lab needs
+
+unit: ## the tests that need neither root nor packages
+	$(GO) test ./...
+
+race: toolchain ## the same under the race detector, which needs a C compiler
+	CGO_ENABLED=1 $(GO) test -race ./...
+
+lint: ## vet, staticcheck, gofumpt
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	@unformatted=$$($(GO) tool gofumpt -l .); if [ -n "$$unformatted" ]; then echo "gofumpt: these files are not formatted; run 'go tool gofumpt -w FILE':"; echo "$$unformatted"; exit 1; fi
+
+toolchain:
+	@command -v gcc >/dev/null || { apt-get update -q && apt-get install -y -q --no-install-recommends gcc libc6-dev; }
+
+setup: ## what the lab needs, through apt
+	lab/setup
+
+lab: setup ## real Postfix, real Unbound, real TLS in network namespaces
+	TLSVERDICT_LAB=1 $(GO) test -count=1 -v ./lab/
+
+fuzz: ## every fuzz target for FUZZTIME each
+	@set -e; for pkg in $$($(GO) list ./...); do \
+	  for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	    echo "== $$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg; \
+	  done; done
+
+bench: ## the benchmarks; docs/performance.md says what they mean
+	$(GO) test -run '^$$' -bench . -benchmem ./internal/... ./postfixmap/
+
+clean:
+	rm -rf $(BIN)

@@ -1,0 +1,255 @@
+package explain
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Style says how a text is marked up.
+type Style uint8
+
+const (
+	// Plain text: for files, pipes, and where NO_COLOR is set.
+	Plain Style = iota
+	// ANSI colours, for a terminal.
+	ANSI
+)
+
+type colour string
+
+const (
+	bold   colour = "1"
+	green  colour = "32"
+	yellow colour = "33"
+	red    colour = "31"
+	faint  colour = "2"
+)
+
+// WriteText writes the report for people, as of now.
+func (r *Report) WriteText(w io.Writer, style Style, now time.Time) error {
+	t := &text{w: bufio.NewWriter(w), style: style}
+	t.head(r, now)
+	t.facts(&r.Facts)
+	t.reasons(r)
+	t.replies(r.Replies)
+	return t.w.Flush()
+}
+
+type text struct {
+	w     *bufio.Writer
+	style Style
+}
+
+func (t *text) print(format string, args ...any) { fmt.Fprintf(t.w, format, args...) }
+
+func (t *text) paint(c colour, s string) string {
+	if t.style == Plain || s == "" {
+		return s
+	}
+	return "\x1b[" + string(c) + "m" + s + "\x1b[0m"
+}
+
+// pad fills s with spaces to width before it is painted, so that columns stand.
+func (t *text) pad(c colour, s string, width int) string {
+	return t.paint(c, s) + strings.Repeat(" ", max(0, width-len([]rune(s))))
+}
+
+func (t *text) head(r *Report, now time.Time) {
+	c := green
+	switch r.Verdict {
+	case "none":
+		c = yellow
+	case "defer":
+		c = red
+	}
+	t.print("%s  %s", t.paint(bold, r.Destination), t.paint(c, r.Verdict))
+	if r.Source != "none" {
+		t.print("  by %s", r.Source)
+	}
+	if left := r.Expires.Sub(now).Round(time.Second); left > 0 {
+		t.print("  %s", t.paint(faint, "for "+span(left)))
+	}
+	if r.Origin != "" {
+		t.print("  %s", t.paint(faint, "("+r.Origin+")"))
+	}
+	t.print("\n")
+	if r.Error != "" {
+		t.print("  %s\n", t.paint(red, r.Error))
+		t.print("  to be mended by: %s\n", r.Fault)
+	}
+}
+
+// span writes a duration to two units at most.
+func span(d time.Duration) string {
+	switch {
+	case d >= 48*time.Hour:
+		return fmt.Sprintf("%d days", d/(24*time.Hour))
+	case d >= time.Hour:
+		return strings.TrimSuffix(d.Truncate(time.Minute).String(), "0s")
+	}
+	return d.String()
+}
+
+const (
+	nameWidth   = 8
+	statusWidth = 15
+)
+
+// line writes one fact: its name, its DNSSEC status, what was found.
+func (t *text) line(indent int, name string, a Answer, values []string) {
+	lead := strings.Repeat(" ", indent)
+	status, c := a.DNSSEC, statusColour(a.DNSSEC)
+	if a.Status == "failed" {
+		status, values = "failed", []string{a.Error}
+		c = red
+	}
+	if len(values) == 0 {
+		values = []string{t.paint(faint, absence(a.Status))}
+	}
+	if a.Alias != "" {
+		values[0] = "-> " + a.Alias + "  " + values[0]
+	}
+	t.print("%s%-*s  %s%s\n", lead, nameWidth, name, t.pad(c, status, statusWidth), values[0])
+	for _, v := range values[1:] {
+		t.print("%s%-*s  %*s%s\n", lead, nameWidth, "", statusWidth, "", v)
+	}
+}
+
+func absence(status string) string {
+	if status == "nxdomain" {
+		return "no such name"
+	}
+	return "none"
+}
+
+func statusColour(dnssec string) colour {
+	switch dnssec {
+	case "secure":
+		return green
+	case "insecure":
+		return yellow
+	}
+	return red
+}
+
+func (t *text) facts(f *Facts) {
+	t.print("\n")
+	if f.Override != "" {
+		t.print("  %-*s  %s\n", nameWidth, "override", f.Override)
+	}
+	if f.MX != nil {
+		var values []string
+		for _, mx := range f.MX.Records {
+			host := mx.Host
+			if host == "" {
+				host = "."
+			}
+			values = append(values, fmt.Sprintf("%d %s", mx.Preference, host))
+		}
+		t.line(2, "MX", f.MX.Answer, values)
+	}
+	for i := range f.Hosts {
+		t.host(&f.Hosts[i])
+	}
+	if f.STS != nil {
+		t.sts(f.STS)
+	}
+	for _, s := range f.Signals {
+		name, rest, _ := strings.Cut(s, " ")
+		t.print("  %-*s  %s\n", nameWidth, name, rest)
+	}
+}
+
+func (t *text) host(h *Host) {
+	t.print("  %s\n", t.paint(bold, h.Name))
+	t.line(4, "A", h.A.Answer, h.A.Records)
+	t.line(4, "AAAA", h.AAAA.Answer, h.AAAA.Records)
+	if h.CNAME != nil {
+		t.line(4, "CNAME", *h.CNAME, []string{"the link itself"})
+	}
+	for i := range h.TLSA {
+		l := &h.TLSA[i]
+		values := slices.Clone(l.Records.Records)
+		if len(values) > 0 && l.Class == "unusable" {
+			values[0] += "  (not usable)"
+		}
+		if l.Base != h.Name {
+			if len(values) == 0 && l.Status != "failed" {
+				values = []string{absence(l.Status)}
+			}
+			if len(values) > 0 {
+				values[0] += "  at " + l.Base
+			}
+		}
+		t.line(4, "TLSA", l.Answer, values)
+	}
+}
+
+func (t *text) sts(s *STS) {
+	const name = "MTA-STS"
+	row := func(status, value string) {
+		t.print("  %-*s  %-*s%s\n", nameWidth, name, statusWidth, status, value)
+	}
+	switch {
+	case !s.Settled:
+		row("", t.paint(faint, "not waited for"))
+		return
+	case s.Policy == nil && s.Error == "":
+		row("", t.paint(faint, "no policy"))
+		return
+	}
+	if p := s.Policy; p != nil {
+		value := strings.Join(p.MX[:min(len(p.MX), 5)], ", ")
+		if len(p.MX) > 5 {
+			value += fmt.Sprintf(" and %d more", len(p.MX)-5)
+		}
+		row(p.Mode, value)
+		t.print("  %-*s  %-*s%s\n", nameWidth, "", statusWidth, "", t.paint(faint, "id "+p.ID+", fetched "+p.Fetched.Format(time.RFC3339)+", until "+p.Expires.Format(time.RFC3339)))
+	}
+	if s.Error != "" {
+		row("failed", t.paint(red, s.Error))
+	}
+}
+
+func (t *text) reasons(r *Report) {
+	t.print("\nwhy\n")
+	for i, reason := range r.Reasons {
+		text := reason.Text
+		if reason.Subject != "" && reason.Subject != strings.Trim(r.Destination, "[]") {
+			text = reason.Subject + ": " + text
+		}
+		cite := ""
+		if reason.Cite != "" {
+			cite = "  " + t.paint(faint, "["+reason.Cite+"]")
+		}
+		t.print("  %d. %s%s\n", i+1, text, cite)
+	}
+}
+
+func (t *text) replies(replies map[string]string) {
+	if len(replies) == 0 {
+		return
+	}
+	names := make([]string, 0, len(replies))
+	width := 0
+	for name := range replies {
+		names = append(names, name)
+		width = max(width, len(name))
+	}
+	slices.Sort(names)
+	t.print("\nwhat the MTA is told\n")
+	for _, name := range names {
+		t.print("  %-*s  %s\n", width, name, cut(strings.TrimSpace(replies[name]), 300))
+	}
+}
+
+func cut(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return s[:n] + "..."
+}

@@ -1,0 +1,161 @@
+package house
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "tlsverdict"
+
+// room is a package's place: what it may import, and why no more.
+type room struct {
+	// ours are the rooms it may import, with all that lies below them.
+	ours []string
+	// theirs are the modules it alone, or it among few, may import.
+	theirs []string
+	why    string
+}
+
+// The whole plan. A package that is not in it fails the test: a new room is
+// made on purpose. "std" in theirs means that nothing else is allowed at all.
+func plan() map[string]room {
+	pure := "it is pure: no context, no logger, no I/O"
+	return map[string]room{
+		"postfixmap":          {theirs: []string{"std"}, why: "others build on it: standard library only"},
+		"internal/nexthop":    {theirs: []string{"golang.org/x/net/idna"}, why: pure},
+		"internal/tlsa":       {theirs: []string{"std"}, why: pure},
+		"internal/signal":     {theirs: []string{"std"}, why: pure},
+		"internal/mtasts":     {theirs: []string{"std"}, why: pure},
+		"internal/verdict":    {ours: []string{"internal/mtasts", "internal/nexthop", "internal/signal", "internal/tlsa"}, theirs: []string{"std"}, why: pure + ", it decides on facts"},
+		"internal/resolve":    {ours: []string{"internal/verdict", "internal/tlsa", "internal/nexthop", "internal/resolve"}, theirs: []string{"github.com/miekg/dns"}, why: "it is the only one that speaks DNS"},
+		"internal/fetch":      {ours: []string{"internal/mtasts", "internal/verdict"}, theirs: []string{"code.dny.dev/ssrf"}, why: "it fetches one policy and decides nothing"},
+		"internal/store":      {ours: []string{"internal/mtasts"}, theirs: []string{"go.etcd.io/bbolt"}, why: "it keeps what it is given"},
+		"internal/gather":     {ours: []string{"internal/resolve", "internal/fetch", "internal/mtasts", "internal/tlsa", "internal/signal", "internal/nexthop", "internal/verdict"}, theirs: []string{"std"}, why: "it asks, and does not keep rulings or know who wants them"},
+		"internal/engine":     {ours: []string{"internal/gather", "internal/store", "internal/verdict", "internal/nexthop"}, theirs: []string{"github.com/maypok86/otter/v2", "golang.org/x/sync"}, why: "it keeps rulings and does not know how an MTA asks"},
+		"internal/explain":    {ours: []string{"internal/engine", "internal/verdict", "internal/mtasts", "internal/tlsa", "internal/signal", "internal/nexthop"}, theirs: []string{"std"}, why: "it tells what was decided"},
+		"internal/socketmapd": {ours: []string{"internal/engine", "internal/explain", "internal/verdict", "internal/nexthop", "postfixmap"}, theirs: []string{"golang.org/x/time"}, why: "it spells rulings"},
+		"internal/config":     {ours: []string{"internal/verdict", "internal/nexthop", "postfixmap"}, theirs: []string{"github.com/BurntSushi/toml"}, why: "it reads settings and acts on none"},
+		"internal/daemon":     {ours: []string{"internal", "postfixmap"}, theirs: []string{"github.com/coreos/go-systemd/v22"}, why: "it wires the rooms"},
+		"internal/world":      {ours: []string{"internal", "postfixmap"}, theirs: []string{"github.com/miekg/dns", "github.com/rogpeppe/go-internal", "github.com/google/go-cmp"}, why: "it is for tests"},
+		"internal/house":      {theirs: []string{"std"}, why: "it has no code"},
+		"cmd/policyd":         {ours: []string{"internal", "postfixmap"}, theirs: []string{"github.com/spf13/cobra"}, why: "flags, wiring, exit codes"},
+		"lab":                 {ours: []string{"internal", "postfixmap"}, theirs: []string{"github.com/miekg/dns"}, why: "it is for tests"},
+	}
+}
+
+// only lists the rooms that may see another one, where the plan above would
+// let more of them.
+func only() map[string][]string {
+	return map[string][]string{
+		"internal/config": {"cmd/policyd", "internal/daemon", "internal/world", "lab"},
+		"internal/world":  {"lab", "cmd/policyd"},
+		"internal/daemon": {"cmd/policyd", "internal/world", "lab"},
+	}
+}
+
+type listed struct {
+	ImportPath string
+	Imports    []string
+	Standard   bool
+}
+
+// TestArrows holds every import of every package against the plan.
+func TestArrows(t *testing.T) {
+	for _, p := range list(t) {
+		name := strings.TrimPrefix(strings.TrimPrefix(p.ImportPath, module), "/")
+		home, r, ok := placeOf(name)
+		if !ok {
+			t.Errorf("%s is in no room of the plan; add it to plan() with what it may import and why", p.ImportPath)
+			continue
+		}
+		for _, imported := range p.Imports {
+			if imported == "C" {
+				t.Errorf("%s imports C: binaries are static", name)
+			}
+			checkImport(t, name, home, r, imported)
+		}
+	}
+}
+
+func checkImport(t *testing.T, name, home string, r room, imported string) {
+	t.Helper()
+	if ours, ok := strings.CutPrefix(imported, module+"/"); ok {
+		if !under(ours, home) && !slices.ContainsFunc(r.ours, func(allowed string) bool { return under(ours, allowed) }) {
+			t.Errorf("%s must not import %s: %s", name, ours, r.why)
+		}
+		if may, limited := only()[ours]; limited && !slices.Contains(may, home) {
+			t.Errorf("%s must not import %s: only %s may", name, ours, strings.Join(may, ", "))
+		}
+		return
+	}
+	first, _, _ := strings.Cut(imported, "/")
+	if !strings.Contains(first, ".") {
+		return
+	}
+	if !slices.ContainsFunc(r.theirs, func(allowed string) bool { return under(imported, allowed) }) {
+		t.Errorf("%s must not import %s: %s", name, imported, r.why)
+	}
+}
+
+// placeOf finds the room that a package is in: its own, or the one above it.
+func placeOf(name string) (string, room, bool) {
+	rooms := plan()
+	for home := name; home != "." && home != ""; {
+		if r, ok := rooms[home]; ok {
+			return home, r, true
+		}
+		i := strings.LastIndexByte(home, '/')
+		if i < 0 {
+			break
+		}
+		home = home[:i]
+	}
+	return "", room{}, false
+}
+
+func under(path, root string) bool {
+	return path == root || strings.HasPrefix(path, root+"/")
+}
+
+func list(t *testing.T) []listed {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports,Standard", module+"/...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	var all []listed
+	dec := json.NewDecoder(strings.NewReader(string(out)))
+	for {
+		var p listed
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+	if len(all) < 10 {
+		t.Fatalf("go list names %d packages: the test sees too little to mean anything", len(all))
+	}
+	return all
+}
+
+// TestVerdictIsPure holds that nothing which could make a decision depend on
+// more than its facts is reachable from it.
+func TestVerdictIsPure(t *testing.T) {
+	out, err := exec.Command("go", "list", "-f", `{{join .Imports "\n"}}`, module+"/internal/verdict", module+"/internal/mtasts", module+"/internal/tlsa", module+"/internal/signal", module+"/internal/nexthop").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, imported := range strings.Fields(string(out)) {
+		switch imported {
+		case "context", "log", "log/slog", "net", "os", "io", "math/rand", "math/rand/v2", "sync", "sync/atomic", "net/http":
+			t.Errorf("the pure rooms import %q", imported)
+		}
+	}
+}
