@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"strings"
 	"time"
 
 	"tlsverdict/internal/verdict"
@@ -249,7 +250,7 @@ func Load(path string) (*Config, error) {
 	}
 	c, r := read(path, data)
 	if _, err := c.MTASTS.Roots(); err != nil {
-		r.fail("mta_sts.ca_file", "mta_sts.ca_file: %v", err)
+		r.fail("mta_sts.ca_file", "mta_sts.ca_file: %s", strings.TrimPrefix(err.Error(), ErrCAFile.Error()+": "))
 	}
 	return r.result(c)
 }

@@ -166,12 +166,14 @@ format = "json"
 	}
 }
 
-func TestProblems(t *testing.T) {
-	tests := []struct {
-		name, doc string
-		// want are the beginnings of the lines, or "line: ...part".
-		want []string
-	}{
+// problemTest is a document and the beginnings of the lines that are said about it.
+type problemTest struct {
+	name, doc string
+	want      []string
+}
+
+func TestProblemsOfKeys(t *testing.T) {
+	checkProblems(t, []problemTest{
 		{"no toml", "mode = \"enforce\"\nx y\n", []string{`f:2: not TOML: `}},
 		{"twice", "[dns]\n[log]\n[dns]\n", []string{`f:3: not TOML: `}},
 		{"key twice", "[log]\nlevel = \"info\"\nlevel = \"warn\"", []string{`f:3: not TOML: `}},
@@ -188,6 +190,11 @@ func TestProblems(t *testing.T) {
 		{"key for table", "dns = 1", []string{`f:1: dns = 1: want a table, [dns]`}},
 		{"table for key", "[log.level]\nx = 1", []string{`f:1: log.level = a table: want "debug" or "info" or "warn" or "error"`}},
 		{"array for table", "[[dns]]", []string{`f:1: dns = a list: want a table, [dns]`}},
+	})
+}
+
+func TestProblemsOfValues(t *testing.T) {
+	checkProblems(t, []problemTest{
 		{"mode", "mode = \"off\"", []string{`f:1: mode = "off": want "enforce" or "observe"`}},
 		{"mode number", "mode = 1", []string{`f:1: mode = 1: want "enforce" or "observe"`}},
 		{"all at once, in order", "[log]\nformat = \"xml\"\nlevel = 3\n[dns]\ntimeout = 2\nfoo = 1\n", []string{
@@ -234,6 +241,11 @@ func TestProblems(t *testing.T) {
 		{"ttl below the default", "[cache]\n\nmax_ttl = \"5s\"", []string{`f:3: cache.min_ttl = "30s" is above cache.max_ttl = "5s"`}},
 		{"ttl wrong by itself", "[cache]\nmin_ttl = 5\nmax_ttl = \"5s\"", []string{`f:2: cache.min_ttl = 5: want`}},
 		{"report level", "postfix.report_level = 'encrypt'", []string{`f:1: postfix.report_level = "encrypt": want "" or "may"`}},
+	})
+}
+
+func TestProblemsOfEntries(t *testing.T) {
+	checkProblems(t, []problemTest{
 		{"later", "[signals]\nprefix = \"enforce\"\ntxt = \"enforce\"\nrr_type = 65401", []string{
 			`f:3: signals.txt is not in this release: remove it, or leave it at "off"`, `f:4: signals.rr_type is not in this release: remove it, or leave it at 65400`,
 		}},
@@ -251,7 +263,12 @@ func TestProblems(t *testing.T) {
 		}},
 		{"password", "store.shared = \"redis://:secret@host\"", []string{`f:1: store.shared is not in this release: remove it, or leave it at ""`}},
 		{"long value", "mode = \"" + strings.Repeat("é", 5000) + "\"", []string{`f:1: mode = "` + strings.Repeat("é", 30) + `"...: want`}},
-	}
+	})
+}
+
+// checkProblems parses documents that are wrong.
+func checkProblems(t *testing.T, tests []problemTest) {
+	t.Helper()
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			c, err := Parse("f", []byte(tt.doc))

@@ -20,8 +20,8 @@ type Override struct {
 	Domain string
 	// Line is where the entry begins in the file.
 	Line int
-	// Override has the policy in lower case and the encoder's order; a value
-	// that holds spaces has them without the braces around it.
+	// Override has the policy in the spelling and order of postfixmap's encoder;
+	// no value of an attribute holds a space.
 	verdict.Override
 
 	// since is the oldest Postfix that takes the policy.

@@ -148,6 +148,7 @@ func TestOverrideProblems(t *testing.T) {
 		{"'a.example'", "'encrypted'", "", `policy = "encrypted": "encrypted": not a security level`},
 		{"'a.example'", "'encrypt match=a.example'", "", `policy = "encrypt match=a.example": match: not allowed at level encrypt`},
 		{"'a.example'", "'secure mach=a.example'", "", `policy = "secure mach=a.example": mach: unknown attribute`},
+		{"'a.example'", "'may policy_type=sts policy_domain=a.example { policy_string = mode: enforce }'", "", `policy = "may policy_type=sts policy_domain=a.example { policy_string "...: policy_string: it quotes`},
 		{"'a.example'", "'Ignore'", "", `policy = "Ignore": "Ignore": not a security level`},
 		{"'a.example'", "['may']", "", `policy = a list: want a TLS policy`},
 		{"'a.example'", "'may'", "reason = \"a\\nb\"", `reason = "a\nb": want a text of one line`},
@@ -171,11 +172,11 @@ func TestSetPolicy(t *testing.T) {
 		{"secure servername=hostname,match=a.example:.b.example match=nexthop", verdict.Override{Level: "secure", Attributes: []verdict.Attribute{
 			{Name: "match", Value: "a.example:.b.example:nexthop"}, {Name: "servername", Value: "hostname"},
 		}}},
-		{"may policy_type=sts policy_domain=a.example { policy_string = mode: {x} enforce } {policy_string=b}", verdict.Override{Level: "may", Attributes: []verdict.Attribute{
+		{"may {policy_type = sts} policy_domain=a.example mx_host_pattern=*.a.example mx_host_pattern=b.example", verdict.Override{Level: "may", Attributes: []verdict.Attribute{
 			{Name: "policy_type", Value: "sts"},
 			{Name: "policy_domain", Value: "a.example"},
-			{Name: "policy_string", Value: "mode: {x} enforce"},
-			{Name: "policy_string", Value: "b"},
+			{Name: "mx_host_pattern", Value: "*.a.example"},
+			{Name: "mx_host_pattern", Value: "b.example"},
 		}}},
 	} {
 		var o Override
@@ -191,7 +192,7 @@ func TestSetPolicy(t *testing.T) {
 		}
 		line := o.Level
 		for _, a := range o.Attributes {
-			line += " { " + a.Name + " = " + a.Value + " }"
+			line += " " + a.Name + "=" + a.Value
 		}
 		again, err := postfixmap.ParseTLSPolicy(line, newestPostfix)
 		first, _ := postfixmap.ParseTLSPolicy(tt.text, newestPostfix)

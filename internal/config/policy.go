@@ -30,6 +30,9 @@ func setPolicy(o *Override, v any) error {
 	if err != nil {
 		return errors.New(strings.TrimLeft(strings.TrimPrefix(err.Error(), postfixmap.ErrPolicy.Error()), ": "))
 	}
+	if len(p.PolicyStrings) > 0 {
+		return errors.New("policy_string: it quotes a policy that a domain published, and an override is none: leave it out")
+	}
 	o.since = since(&p)
 	o.Level = p.Level.String()
 	o.Attributes, err = attributes(&p)
@@ -47,41 +50,17 @@ func since(p *postfixmap.TLSPolicy) postfixmap.Version {
 }
 
 // attributes returns the attributes of a policy in the encoder's order and
-// spelling, so that an override reads the same however it was typed.
+// spelling, so that an override reads the same however it was typed. No value has
+// a space: policy_string, which may, was refused.
 func attributes(p *postfixmap.TLSPolicy) ([]verdict.Attribute, error) {
 	text, err := p.AppendTo(nil, newestPostfix)
 	if err != nil {
 		return nil, fmt.Errorf("this policy cannot be written: %w", err)
 	}
 	var out []verdict.Attribute
-	_, rest, _ := strings.Cut(string(text), " ")
-	for rest != "" {
-		var token string
-		token, rest = cutAttribute(rest)
-		name, value, _ := strings.Cut(token, "=")
-		out = append(out, verdict.Attribute{Name: strings.TrimSpace(name), Value: strings.TrimSpace(value)})
+	for _, word := range strings.Fields(string(text))[1:] {
+		name, value, _ := strings.Cut(word, "=")
+		out = append(out, verdict.Attribute{Name: name, Value: value})
 	}
 	return out, nil
-}
-
-// cutAttribute takes name=value, or what is inside { name = value }, off an
-// encoded line.
-func cutAttribute(line string) (token, rest string) {
-	if !strings.HasPrefix(line, "{") {
-		token, rest, _ = strings.Cut(line, " ")
-		return token, rest
-	}
-	depth := 0
-	for i := range len(line) {
-		switch line[i] {
-		case '{':
-			depth++
-		case '}':
-			depth--
-		}
-		if depth == 0 {
-			return line[1:i], strings.TrimPrefix(line[i+1:], " ")
-		}
-	}
-	return line[1:], ""
 }

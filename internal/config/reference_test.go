@@ -135,6 +135,16 @@ func TestReferenceMentions(t *testing.T) {
 	}
 }
 
+// The messages that the reference and the package document show are real ones.
+func TestReferenceMessages(t *testing.T) {
+	_, err := Parse("policyd.toml", []byte("\n\n[dns]\ntimeot = '1s'\n\n\n\n[mta_sts]\ntimeout = '90s'"))
+	for _, path := range []string{referencePath, "doc.go"} {
+		if !strings.Contains(strings.ReplaceAll(readText(t, path), "//\t", ""), err.Error()) {
+			t.Errorf("%s does not show:\n%v", path, err)
+		}
+	}
+}
+
 // The limits that the reference gives are those that are enforced.
 func TestReferenceLimits(t *testing.T) {
 	text := readText(t, referencePath)
