@@ -138,6 +138,11 @@ func isLiteral(name string) bool {
 	if len(name) > 5 && strings.EqualFold(name[:5], "ipv6:") {
 		return true
 	}
+	// An IPv4 address ends with a digit. Most names do not, and need no try,
+	// whose error would be made for nothing.
+	if name == "" || strings.IndexByte(name, ':') < 0 && (name[len(name)-1] < '0' || name[len(name)-1] > '9') {
+		return false
+	}
 	_, err := netip.ParseAddr(name)
 	return err == nil
 }

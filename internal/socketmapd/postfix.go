@@ -1,0 +1,83 @@
+package socketmapd
+
+import (
+	"fmt"
+	"strings"
+
+	"tlsverdict/internal/verdict"
+	"tlsverdict/postfixmap"
+)
+
+// appendPostfix spells a verdict for smtp_tls_policy_maps (Postfix 3.4 and later).
+func appendPostfix(_ *Options, dst []byte, v verdict.Verdict) []byte {
+	switch v := v.(type) {
+	case verdict.NoPolicy:
+		return postfixmap.AppendNotFound(dst)
+	case verdict.DANEOnly:
+		return append(dst, "OK dane-only"...)
+	case verdict.DANE:
+		return append(dst, "OK dane"...)
+	case verdict.Encrypt:
+		return append(dst, "OK encrypt"...)
+	case verdict.STS:
+		return appendPolicy(dst, secure(v.Patterns), postfixmap.V3_4)
+	case verdict.WebPKI:
+		return appendPolicy(dst, secure(v.Hosts), postfixmap.V3_4)
+	case verdict.Fixed:
+		return appendFixed(dst, v)
+	case verdict.Defer:
+		return postfixmap.AppendTemp(dst, v.Text)
+	}
+	panic(fmt.Sprintf("socketmapd: the postfix dialect has no words for a verdict of type %T", v))
+}
+
+// secure is a WebPKI policy. servername=hostname sends the MX host as SNI, which
+// RFC 8461 §7 demands and Postfix does not do by itself at this level.
+func secure(names []string) *postfixmap.TLSPolicy {
+	return &postfixmap.TLSPolicy{
+		Level: postfixmap.LevelSecure, Match: spell(names, postfixmap.HostPattern), ServerName: postfixmap.ServerNameHostname,
+	}
+}
+
+// spell writes names and mx values as an attribute has them. In match=,
+// "*.example.com" is ".example.com": Postfix then accepts any number of labels,
+// where RFC 8461 §4.1 wants one; the postfix-tlsrpt dialect mends that from
+// Postfix 3.10.5 on. What cannot be written is left out, so that fewer
+// certificates match.
+func spell(names []string, form func(string) (string, error)) []string {
+	out := make([]string, 0, len(names))
+	for _, name := range names {
+		if s, err := form(name); err == nil {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// appendFixed writes an override word for word. It was checked when the
+// configuration was read.
+func appendFixed(dst []byte, v verdict.Fixed) []byte {
+	dst = append(append(dst, "OK "...), v.Level...)
+	for _, a := range v.Attributes {
+		if strings.ContainsAny(a.Value, " \t") {
+			dst = append(append(append(append(append(dst, " { "...), a.Name...), " = "...), a.Value...), " }"...)
+			continue
+		}
+		dst = append(append(append(append(dst, ' '), a.Name...), '='), a.Value...)
+	}
+	return dst
+}
+
+// appendPolicy encodes a policy strictly. What cannot be encoded defers: a line
+// that Postfix reads differently would be a silent downgrade, and so would one
+// that lost all its names, since main.cf would then say which match.
+func appendPolicy(dst []byte, p *postfixmap.TLSPolicy, v postfixmap.Version) []byte {
+	if p.Level == postfixmap.LevelSecure && len(p.Match) == 0 {
+		return postfixmap.AppendTemp(dst, "no name of the policy can be written in a policy line")
+	}
+	out, err := p.AppendTo(append(dst, "OK "...), v)
+	if err != nil {
+		return postfixmap.AppendTemp(dst[:len(dst):len(dst)], err.Error())
+	}
+	return out
+}

@@ -1,0 +1,164 @@
+// Package socketmapd answers socketmap questions with rulings: it turns a key into
+// a destination, asks the engine, and spells the verdict as the asking MTA reads it.
+//
+//	r := socketmapd.New(engine, socketmapd.Options{Deadline: 12 * time.Second, Log: log})
+//	server := &postfixmap.Server{Handler: r}
+//
+// The first word of a request, the map name, chooses the dialect; there is one file
+// for each:
+//
+//	postfix, QUERY                    smtp_tls_policy_maps of every Postfix from 3.4
+//	postfix-tlsrpt, QUERYwithTLSRPT   the same, with what Postfix 3.10 reports (RFC 8460)
+//	json                              the whole ruling, for "policyd explain" and other programs
+//
+// Failure is always TEMP: the MTA keeps the mail. PERM is never sent, because
+// Sendmail reads it as "not found" and delivers in clear text. An address literal
+// or a parent-domain key is NOTFOUND at once; an unknown map name is TEMP and an
+// error in the log.
+//
+// The package decides nothing: what no dialect can spell is a deferral, never a
+// weaker line.
+package socketmapd
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"tlsverdict/internal/engine"
+	"tlsverdict/internal/explain"
+	"tlsverdict/internal/nexthop"
+	"tlsverdict/internal/verdict"
+	"tlsverdict/postfixmap"
+)
+
+// Engine rules on destinations.
+type Engine interface {
+	Cached(nexthop.Destination) (engine.Ruled, bool)
+	Rule(context.Context, nexthop.Destination) engine.Ruled
+	Explain(context.Context, nexthop.Destination) *engine.Explanation
+}
+
+// Options are the operator's settings for replies.
+type Options struct {
+	// Observe answers every policy question with "not found", while everything
+	// is evaluated, logged and explained.
+	Observe bool
+	// Deadline is how long an asker waits for a destination that is not known
+	// yet; then the answer is TEMP and the work goes on for the next one.
+	Deadline time.Duration
+	// ReportLevel is the level at which the postfix-tlsrpt dialect hands over
+	// what Postfix should report of unenforced policies; empty: not at all.
+	ReportLevel string
+	// Log is required.
+	Log *slog.Logger
+}
+
+// Responder answers socketmap requests. It is a postfixmap.Handler, safe for
+// concurrent use.
+type Responder struct {
+	engine Engine
+	opt    Options
+	// strange limits the records of unknown maps: a misconfigured MTA asks for
+	// each message.
+	strange rate.Sometimes
+}
+
+// New returns a Responder.
+func New(e Engine, opt Options) *Responder {
+	return &Responder{engine: e, opt: opt, strange: rate.Sometimes{Interval: time.Minute}}
+}
+
+// dialect spells verdicts for one kind of MTA.
+type dialect func(*Options, []byte, verdict.Verdict) []byte
+
+// dialects lists the maps whose replies a report shows.
+func dialects() []struct {
+	name  string
+	spell dialect
+} {
+	return []struct {
+		name  string
+		spell dialect
+	}{
+		{"postfix", appendPostfix},
+		{"postfix-tlsrpt", appendTLSRPT},
+	}
+}
+
+// ServeMap answers one request. A verdict that is known costs no lock, no log
+// record, and one allocation, for the key.
+func (r *Responder) ServeMap(ctx context.Context, req postfixmap.Request, reply []byte) []byte {
+	var spell dialect
+	switch string(req.Map) {
+	case "postfix", "QUERY":
+		spell = appendPostfix
+	case "postfix-tlsrpt", "QUERYwithTLSRPT":
+		spell = appendTLSRPT
+	case "json":
+		return r.report(ctx, string(req.Key), reply)
+	default:
+		return r.unknownMap(string(req.Map), reply)
+	}
+	d, err := nexthop.Parse(string(req.Key))
+	if err != nil {
+		return r.noDestination(err, reply)
+	}
+	ruled, ok := r.engine.Cached(d)
+	if !ok {
+		ctx, cancel := context.WithTimeout(ctx, r.opt.Deadline)
+		ruled = r.engine.Rule(ctx, d)
+		cancel()
+	}
+	if r.opt.Observe {
+		return postfixmap.AppendNotFound(reply)
+	}
+	return spell(&r.opt, reply, ruled.Verdict)
+}
+
+func (r *Responder) unknownMap(name string, reply []byte) []byte {
+	r.strange.Do(func() {
+		r.opt.Log.Error("a client asks for a map that does not exist", "map", name, "maps", "postfix, postfix-tlsrpt, json")
+	})
+	return postfixmap.AppendTemp(reply, fmt.Sprintf("unknown map %q", name))
+}
+
+// noDestination answers a key that is no domain or host. Literals and parent keys
+// are ordinary questions of Postfix to which there is no policy.
+func (r *Responder) noDestination(err error, reply []byte) []byte {
+	if errors.Is(err, nexthop.ErrLiteral) || errors.Is(err, nexthop.ErrParent) {
+		return postfixmap.AppendNotFound(reply)
+	}
+	return postfixmap.AppendTemp(reply, err.Error())
+}
+
+// report answers the json map.
+func (r *Responder) report(ctx context.Context, key string, reply []byte) []byte {
+	d, err := nexthop.Parse(key)
+	if err != nil {
+		return r.noDestination(err, reply)
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.opt.Deadline)
+	defer cancel()
+	data, err := json.Marshal(r.Report(r.engine.Explain(ctx, d)))
+	if err != nil {
+		r.opt.Log.Error("a report cannot be written", "dest", key, "error", err)
+		return postfixmap.AppendTemp(reply, "internal error")
+	}
+	return append(append(reply, "OK "...), data...)
+}
+
+// Report makes the report of an explanation, with the reply of each dialect.
+func (r *Responder) Report(x *engine.Explanation) *explain.Report {
+	report := explain.New(x)
+	report.Replies = make(map[string]string)
+	for _, d := range dialects() {
+		report.Replies[d.name] = string(d.spell(&r.opt, nil, x.Ruling.Verdict))
+	}
+	return report
+}

@@ -1,0 +1,295 @@
+package socketmapd
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"tlsverdict/internal/engine"
+	"tlsverdict/internal/explain"
+	"tlsverdict/internal/nexthop"
+	"tlsverdict/internal/verdict"
+	"tlsverdict/postfixmap"
+)
+
+// sample is a verdict and what each dialect says of it. Every verdict there is
+// must be in the table, and every dialect must have words for it.
+type sample struct {
+	name            string
+	verdict         verdict.Verdict
+	postfix, tlsrpt string
+}
+
+func samples() []sample {
+	policy := []string{"version: STSv1", "mode: enforce", "mx: mx.example.com", "mx: *.example.net", "max_age: 604800"}
+	testing := &verdict.STSReport{Domain: "example.com", Patterns: []string{"*.example.net"}, Lines: policy[:2]}
+	return []sample{
+		{"none", verdict.NoPolicy{}, "NOTFOUND ", "NOTFOUND "},
+		{
+			"testing", verdict.NoPolicy{Report: testing}, "NOTFOUND ",
+			"OK may policy_type=sts policy_domain=example.com mx_host_pattern=*.example.net { policy_string = version: STSv1 } { policy_string = mode: enforce }",
+		},
+		{
+			"fetch failed", verdict.NoPolicy{Report: &verdict.STSReport{Domain: "example.com", Result: "sts-webpki-invalid"}}, "NOTFOUND ",
+			"OK may policy_type=sts policy_domain=example.com policy_failure=sts-webpki-invalid",
+		},
+		{"dane-only", verdict.DANEOnly{}, "OK dane-only", "OK dane-only"},
+		{"dane", verdict.DANE{}, "OK dane", "OK dane"},
+		{
+			"sts", verdict.STS{Domain: "example.com", Patterns: []string{"mx.example.com", "*.example.net"}, Lines: policy},
+			"OK secure match=mx.example.com:.example.net servername=hostname",
+			"OK secure match=mx.example.com:.example.net servername=hostname policy_type=sts policy_domain=example.com" +
+				" mx_host_pattern=mx.example.com mx_host_pattern=*.example.net { policy_string = version: STSv1 } { policy_string = mode: enforce }" +
+				" { policy_string = mx: mx.example.com } { policy_string = mx: *.example.net } { policy_string = max_age: 604800 }",
+		},
+		{
+			"sts with what no line can hold", verdict.STS{Domain: "example.com", Patterns: []string{"hostname"}},
+			"TEMP no name of the policy can be written in a policy line", "TEMP no name of the policy can be written in a policy line",
+		},
+		{
+			"webpki", verdict.WebPKI{Hosts: []string{"starttls-a.example.com", "smtps-b.example.com"}},
+			"OK secure match=starttls-a.example.com:smtps-b.example.com servername=hostname",
+			"OK secure match=starttls-a.example.com:smtps-b.example.com servername=hostname",
+		},
+		{"encrypt", verdict.Encrypt{}, "OK encrypt", "OK encrypt"},
+		{
+			"override", verdict.Fixed{Level: "secure", Attributes: []verdict.Attribute{{Name: "match", Value: ".example.com"}}},
+			"OK secure match=.example.com", "OK secure match=.example.com",
+		},
+		{"defer", verdict.Defer{Fault: verdict.Remote, Text: "SERVFAIL"}, "TEMP SERVFAIL", "TEMP SERVFAIL"},
+	}
+}
+
+// TestDialects holds every sample verdict against every dialect, and every line
+// against what Postfix accepts.
+func TestDialects(t *testing.T) {
+	opt := &Options{ReportLevel: "may"}
+	for _, s := range samples() {
+		t.Run(s.name, func(t *testing.T) {
+			for _, c := range []struct {
+				name, want, got string
+				version         postfixmap.Version
+			}{
+				{"postfix", s.postfix, string(appendPostfix(opt, nil, s.verdict)), postfixmap.V3_4},
+				{"postfix-tlsrpt", s.tlsrpt, string(appendTLSRPT(opt, nil, s.verdict)), postfixmap.V3_10},
+			} {
+				if c.got != c.want {
+					t.Errorf("%s:\n got %q\nwant %q", c.name, c.got, c.want)
+				}
+				if line, ok := strings.CutPrefix(c.got, "OK "); ok {
+					if _, err := postfixmap.ParseTLSPolicy(line, c.version); err != nil {
+						t.Errorf("%s: Postfix %v would refuse it: %v", c.name, c.version, err)
+					}
+				}
+			}
+		})
+	}
+	quiet := &Options{}
+	if got := string(appendTLSRPT(quiet, nil, samples()[1].verdict)); got != "NOTFOUND " {
+		t.Errorf("testing mode without report_level: %q; an explicit level would replace that of main.cf", got)
+	}
+}
+
+// TestEveryVerdictHasASample names the verdicts that the table must hold.
+func TestEveryVerdictHasASample(t *testing.T) {
+	want := map[string]bool{"none": true, "dane-only": true, "dane": true, "secure": true, "encrypt": true, "defer": true}
+	for _, s := range samples() {
+		delete(want, s.verdict.Name())
+	}
+	if len(want) > 0 {
+		t.Errorf("no sample of %v", want)
+	}
+}
+
+// TestLongPolicy: a policy of 60 KB of mx lines fits in a reply, and what is
+// enforced of it is whole.
+func TestLongPolicy(t *testing.T) {
+	var v verdict.STS
+	v.Domain = "example.com"
+	for i := range 2500 {
+		p := "*.mx" + strings.Repeat("x", i%10) + string(rune('a'+i%26)) + ".example.net"
+		v.Patterns = append(v.Patterns, p)
+		v.Lines = append(v.Lines, "mx: "+p)
+	}
+	got := appendTLSRPT(&Options{}, nil, v)
+	if len(got) > postfixmap.MaxReply {
+		t.Fatalf("a reply of %d bytes", len(got))
+	}
+	p, err := postfixmap.ParseTLSPolicy(string(got[3:]), postfixmap.V3_10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(p.Match) != 2500 {
+		t.Errorf("%d patterns are left in match=", len(p.Match))
+	}
+}
+
+// fixed plays the engine.
+type fixed struct {
+	verdict verdict.Verdict
+	known   bool
+	asked   []nexthop.Destination
+	wait    time.Duration
+}
+
+func (f *fixed) Cached(d nexthop.Destination) (engine.Ruled, bool) {
+	if f.known {
+		f.asked = append(f.asked, d)
+	}
+	return engine.Ruled{Verdict: f.verdict}, f.known
+}
+
+func (f *fixed) Rule(ctx context.Context, d nexthop.Destination) engine.Ruled {
+	f.asked = append(f.asked, d)
+	select {
+	case <-time.After(f.wait):
+		return engine.Ruled{Verdict: f.verdict}
+	case <-ctx.Done():
+		return engine.Ruled{Verdict: verdict.Defer{Text: "not yet"}}
+	}
+}
+
+func (f *fixed) Explain(_ context.Context, d nexthop.Destination) *engine.Explanation {
+	return &engine.Explanation{
+		Facts:  verdict.Facts{Destination: d},
+		Ruling: verdict.Ruling{Verdict: f.verdict, Source: verdict.FromDANE, Reasons: []verdict.Reason{{Code: verdict.DANEAll, Subject: d.Name}}},
+		Until:  time.Now().Add(time.Hour),
+	}
+}
+
+func serve(f *fixed, opt Options, mapName, key string) string {
+	if opt.Log == nil {
+		opt.Log = slog.New(slog.DiscardHandler)
+	}
+	if opt.Deadline == 0 {
+		opt.Deadline = time.Minute
+	}
+	return string(New(f, opt).ServeMap(context.Background(), postfixmap.Request{Map: []byte(mapName), Key: []byte(key)}, nil))
+}
+
+func TestKeys(t *testing.T) {
+	for key, want := range map[string]string{
+		"example.com":           "OK dane-only",
+		"Example.COM.":          "OK dane-only",
+		"bücher.example":        "OK dane-only",
+		"[mx.example.com]:587":  "OK dane-only",
+		".example.com":          "NOTFOUND ",
+		"[192.0.2.1]":           "NOTFOUND ",
+		"[IPv6:2001:db8::1]:25": "NOTFOUND ",
+	} {
+		f := &fixed{verdict: verdict.DANEOnly{}}
+		if got := serve(f, Options{}, "postfix", key); got != want {
+			t.Errorf("%s: %q, want %q", key, got, want)
+		}
+		if want == "NOTFOUND " && len(f.asked) > 0 {
+			t.Errorf("%s: the engine was asked for %v", key, f.asked)
+		}
+	}
+	for _, key := range []string{"", "a..b", "[mx.example.com", "example.com:x"} {
+		if got := serve(&fixed{verdict: verdict.DANEOnly{}}, Options{}, "postfix", key); !strings.HasPrefix(got, "TEMP ") {
+			t.Errorf("%q: %q, want TEMP", key, got)
+		}
+	}
+}
+
+func TestMaps(t *testing.T) {
+	for _, name := range []string{"postfix", "QUERY", "postfix-tlsrpt", "QUERYwithTLSRPT"} {
+		if got := serve(&fixed{verdict: verdict.DANEOnly{}, known: true}, Options{}, name, "example.com"); got != "OK dane-only" {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+	var log bytes.Buffer
+	opt := Options{Log: slog.New(slog.NewTextHandler(&log, nil))}
+	if got := serve(&fixed{}, opt, "postfx", "example.com"); got != `TEMP unknown map "postfx"` {
+		t.Errorf("an unknown map: %q", got)
+	}
+	if !strings.Contains(log.String(), "level=ERROR") || !strings.Contains(log.String(), "postfx") {
+		t.Errorf("an unknown map is not in the log as an error: %s", log.String())
+	}
+}
+
+func TestObserve(t *testing.T) {
+	for _, v := range []verdict.Verdict{verdict.DANEOnly{}, verdict.Defer{Text: "SERVFAIL"}} {
+		f := &fixed{verdict: v}
+		if got := serve(f, Options{Observe: true}, "postfix", "example.com"); got != "NOTFOUND " {
+			t.Errorf("%s observed: %q", v.Name(), got)
+		}
+		if len(f.asked) != 1 {
+			t.Error("nothing was evaluated")
+		}
+	}
+}
+
+func TestDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		got := serve(&fixed{verdict: verdict.DANEOnly{}, wait: time.Minute}, Options{Deadline: 12 * time.Second}, "postfix", "example.com")
+		if got != "TEMP not yet" || time.Since(start) != 12*time.Second {
+			t.Errorf("%q after %v, want TEMP after 12 s", got, time.Since(start))
+		}
+	})
+}
+
+func TestJSON(t *testing.T) {
+	got := serve(&fixed{verdict: verdict.STS{Domain: "example.com", Patterns: []string{"*.example.com"}}}, Options{}, "json", "Example.com")
+	data, ok := strings.CutPrefix(got, "OK ")
+	if !ok {
+		t.Fatal(got)
+	}
+	var r explain.Report
+	if err := json.Unmarshal([]byte(data), &r); err != nil {
+		t.Fatal(err)
+	}
+	if r.Destination != "example.com" || r.Verdict != "secure" || len(r.Match) != 1 || r.Replies["postfix"] != "OK secure match=.example.com servername=hostname" ||
+		len(r.Reasons) != 1 || r.Reasons[0].Cite != "RFC 7672 §2.2" {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestHitAllocatesNextToNothing: the key and nothing else.
+func TestHitAllocatesNextToNothing(t *testing.T) {
+	r := New(hit{}, Options{Log: slog.New(slog.DiscardHandler)})
+	req := postfixmap.Request{Map: []byte("postfix"), Key: []byte("example.com")}
+	buf := make([]byte, 0, 128)
+	ctx := context.Background()
+	if n := testing.AllocsPerRun(1000, func() { r.ServeMap(ctx, req, buf) }); n > 1 {
+		t.Errorf("a hit allocates %v times", n)
+	}
+}
+
+type hit struct{ *fixed }
+
+func (hit) Cached(nexthop.Destination) (engine.Ruled, bool) {
+	return engine.Ruled{Verdict: verdict.DANEOnly{}}, true
+}
+
+func BenchmarkServeMap(b *testing.B) {
+	for _, s := range samples() {
+		b.Run(strings.ReplaceAll(s.name, " ", "-"), func(b *testing.B) {
+			r := New(&known{s.verdict}, Options{Log: slog.New(slog.DiscardHandler)})
+			req := postfixmap.Request{Map: []byte("postfix"), Key: []byte("example.com")}
+			buf := make([]byte, 0, 1024)
+			ctx := context.Background()
+			b.ReportAllocs()
+			for b.Loop() {
+				r.ServeMap(ctx, req, buf)
+			}
+		})
+	}
+}
+
+type known struct{ v verdict.Verdict }
+
+func (k *known) Cached(nexthop.Destination) (engine.Ruled, bool) { return engine.Ruled{Verdict: k.v}, true }
+func (k *known) Rule(context.Context, nexthop.Destination) engine.Ruled {
+	return engine.Ruled{Verdict: k.v}
+}
+
+func (k *known) Explain(context.Context, nexthop.Destination) *engine.Explanation {
+	panic("not asked here")
+}
