@@ -1,0 +1,26 @@
+// Package lab holds tests only: real Postfix, on a small internet of its own,
+// asking the real policyd.
+//
+// Every Postfix version that we speak to is unpacked from its Debian suite
+// into a root of its own, with the unbound and NSD of that suite. A test run
+// makes two network namespaces a version: in "mta" run Postfix, unbound and
+// policyd, each as on a mail server; in "net" run NSD with the signed zones,
+// the mail hosts, and the MTA-STS policy hosts. The domains are written down
+// in testdata/internet.txtar.
+//
+// One mail is sent for each row of outcomes_test.go, to a recipient whose
+// local part is the row's name, so that Postfix's log, the mail hosts' records
+// and the test's output all speak of the same thing. A row is judged by three
+// witnesses: what policyd answers, what Postfix logs, and what the mail host
+// saw.
+//
+// To run it, as root on Debian with Go:
+//
+//	TLSVERDICT_LAB=1 go test -v ./lab
+//
+// Without the variable only the tests of the lab's own parts run.
+// README.md says more, and how to get a shell inside.
+//
+// What it does not do: it measures nothing, and it is not the place for cases
+// that need no MTA. Those are scenarios.
+package lab

@@ -1,0 +1,395 @@
+package lab
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// lab is one Postfix version on its own internet.
+type lab struct {
+	version  string // "3.10"
+	mta, net namespace
+	internet *internet
+	ca       authorities
+	web      *policyHosts
+	webUp    *http.Server    // the policy hosts that are up
+	hanging  net.Listener    // those that are not, but seem so
+	hung     <-chan net.Conn // connections to them
+	postfix  postfix
+	policyd  *policyd
+}
+
+// TestLab runs every outcome against every Postfix version, all at once.
+func TestLab(t *testing.T) {
+	if os.Getenv("TLSVERDICT_LAB") != "1" {
+		t.Log("real Postfix is not tested here: TLSVERDICT_LAB=1 is not set. make test sets it; it needs root, on Debian")
+		return
+	}
+	roots, binary := setUp(t)
+	shell := os.Getenv("TLSVERDICT_LAB_SHELL")
+	for name, root := range roots {
+		version := strings.TrimPrefix(name, "postfix-")
+		if shell == version {
+			newLab(t, version, root, binary).shell(t)
+		} else if shell == "" {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				newLab(t, version, root, binary).run(t)
+			})
+		}
+	}
+}
+
+// setUp removes what dead runs left, has lab/setup make the roots, and copies
+// them, and builds policyd: what it returns is ours alone.
+func setUp(t *testing.T) (roots map[string]string, binary string) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Fatal("the lab needs root, for network namespaces and chroots: run make test as root, or leave TLSVERDICT_LAB unset")
+	}
+	out, err := command(t.Context(), "./setup")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := removeStale(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(os.TempDir(), fmt.Sprintf("%s%d", prefix, os.Getpid()))
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	roots = map[string]string{}
+	for line := range strings.Lines(out) {
+		name, cached, _ := strings.Cut(strings.TrimSpace(line), " ")
+		roots[name] = filepath.Join(dir, name)
+		if _, err := command(t.Context(), "cp", "-a", cached, roots[name]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	binary = filepath.Join(dir, "policyd")
+	if err := errors.Join(build(t.Context(), binary), dependOnSources("..")); err != nil {
+		t.Fatal(err)
+	}
+	return roots, binary
+}
+
+// command runs a program of this machine and returns what it prints.
+func command(ctx context.Context, args ...string) (string, error) {
+	out, err := exec.CommandContext(ctx, args[0], args[1:]...).Output()
+	if exit := new(exec.ExitError); errors.As(err, &exit) {
+		return "", fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, exit.Stderr)
+	}
+	return string(out), err
+}
+
+// newLab brings one version's internet, resolver, policyd and Postfix up, and
+// takes them down when the test ends.
+func newLab(t *testing.T, version, root, binary string) *lab {
+	t.Helper()
+	ctx := t.Context()
+	l := &lab{version: version}
+	var err error
+	if l.ca, err = newAuthorities(); err != nil {
+		t.Fatal(err)
+	}
+	if l.internet, err = readInternet("testdata/internet.txtar", l.ca); err != nil {
+		t.Fatal(err)
+	}
+	l.mta, l.net, err = newNamespaces(ctx, version)
+	t.Cleanup(func() { l.removeNamespaces(t) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.serve(t)
+	dns := nameServers{root: root, dir: "/srv/dns"}
+	l.postfix = postfix{root, l.mta}
+	l.policyd = &policyd{root: root, mta: l.mta}
+	err = errors.Join(dns.sign(ctx, l.internet), dns.configure(l.internet),
+		l.postfix.configure(l.ca.trusted, version != "3.7"), l.policyd.install(binary))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dns.start(ctx, t, l.mta, l.net)
+	l.policyd.start(ctx, t)
+	l.postfix.start(ctx, t)
+	return l
+}
+
+func (l *lab) removeNamespaces(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience) // the test's own is over
+	defer cancel()
+	if err := errors.Join(l.mta.remove(ctx), l.net.remove(ctx)); err != nil {
+		t.Error(err)
+	}
+}
+
+// serve starts the mail hosts and the policy hosts.
+func (l *lab) serve(t *testing.T) {
+	t.Helper()
+	for _, h := range l.internet.hosts {
+		if h.behaves() != "down" {
+			go h.serve(l.listen(t, h.ipv4(), "25"))
+			go h.serve(l.listen(t, h.ipv6(), "25"))
+		}
+	}
+	l.web = &policyHosts{ca: l.ca.trusted, policies: l.internet.policies}
+	l.webUp = l.web.serve(l.listen(t, policyServer, "443"))
+	l.hanging = l.listen(t, policyHanging, "443")
+	l.hung = hang(l.hanging)
+}
+
+func (l *lab) listen(t *testing.T, address, port string) net.Listener {
+	t.Helper()
+	listener, err := l.net.listen(net.JoinHostPort(address, port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	return listener
+}
+
+// run goes through the lab's three acts: calm, attack and outage.
+func (l *lab) run(t *testing.T) {
+	l.batch(t, calm())
+	for domain, words := range explained() {
+		t.Run("explain-"+domain, func(t *testing.T) {
+			text := l.policyd.explain(t.Context(), domain)
+			t.Log("\n" + text)
+			for _, w := range words {
+				if !strings.Contains(text, w) {
+					t.Errorf("the explanation lacks %q", w)
+				}
+			}
+		})
+	}
+
+	l.webUp.Close()
+	l.policyd.kill(t)
+	l.policyd.start(t.Context(), t)
+	for _, name := range strippedHosts() {
+		l.internet.host(name).become("cleartext")
+	}
+	l.batch(t, attacked())
+
+	l.outage(t)
+}
+
+// outage kills policyd while it works for one mail, sends another while it is
+// down, starts it again, and expects both to be delivered.
+func (l *lab) outage(t *testing.T) {
+	after := outage()
+	before := slices.Clone(after)
+	for i := range before {
+		before[i].status, before[i].log, before[i].reply, before[i].host = "deferred", `4\.[37]\.\d`, "", ""
+	}
+	drain(l.hung)
+	l.send(t, before[0])
+	select {
+	case <-l.hung:
+	case <-time.After(patience):
+		t.Error("policyd does not ask the policy host that hangs")
+	}
+	l.policyd.kill(t)
+	l.check(t, before[0])
+	l.batch(t, before[1:])
+
+	// The policy hosts are well again.
+	l.hanging.Close()
+	for c := range l.hung {
+		c.Close()
+	}
+	l.web.serve(l.listen(t, policyHanging, "443"))
+	l.policyd.start(t.Context(), t)
+	if err := l.postfix.flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range after {
+		l.waitFor(t, o, 2)
+		t.Run(o.name+"-delivered-after-restart", func(t *testing.T) { l.judge(t, o) })
+	}
+}
+
+// drain forgets what is waiting in a channel.
+func drain(c <-chan net.Conn) {
+	for {
+		select {
+		case conn := <-c:
+			conn.Close()
+		default:
+			return
+		}
+	}
+}
+
+// batch sends the mails of all rows at once, then judges one after another.
+func (l *lab) batch(t *testing.T, rows []outcome) {
+	l.send(t, rows...)
+	for _, o := range rows {
+		l.check(t, o)
+	}
+}
+
+func (l *lab) send(t *testing.T, rows ...outcome) {
+	t.Helper()
+	var recipients []string
+	for _, o := range rows {
+		recipients = append(recipients, o.recipient())
+	}
+	if err := sendMail(t.Context(), l.postfix.dial, recipients...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (l *lab) check(t *testing.T, o outcome) {
+	t.Run(o.name, func(t *testing.T) {
+		l.waitFor(t, o, 1)
+		l.judge(t, o)
+	})
+}
+
+// waitFor waits until Postfix has logged so many attempts to deliver a row.
+func (l *lab) waitFor(t *testing.T, o outcome, attempts int) {
+	t.Helper()
+	err := eventually(t.Context(), func() bool { return len(l.postfix.attempts(o.recipient())) >= attempts })
+	if err != nil {
+		l.report(t, o)
+		t.Fatalf("Postfix has not tried to deliver: %v", err)
+	}
+}
+
+// judge compares what the three witnesses say with a row.
+func (l *lab) judge(t *testing.T, o outcome) {
+	t.Helper()
+	attempts := l.postfix.attempts(o.recipient())
+	last := attempts[len(attempts)-1]
+	want := o.log
+	if o.log310 != "" && l.version != "3.7" {
+		want = o.log310
+	}
+	if last.status != o.status {
+		t.Errorf("Postfix says %s, want %s", last.status, o.status)
+	}
+	if !regexp.MustCompile(want).MatchString(strings.Join(last.lines, "\n")) {
+		t.Errorf("Postfix's log does not match %q", want)
+	}
+	l.judgeHosts(t, o)
+	if o.reply != "" {
+		reply, err := l.policyd.query(t.Context(), "postfix", o.question())
+		if err != nil || reply != o.reply {
+			t.Errorf("policyd says %q (%v), want %q", reply, err, o.reply)
+		}
+	}
+	if t.Failed() {
+		l.report(t, o)
+	}
+}
+
+// judgeHosts compares what all mail hosts saw with a row: a mail that is not
+// sent must not even show its recipient to anybody.
+func (l *lab) judgeHosts(t *testing.T, o outcome) {
+	t.Helper()
+	var takers []string
+	for _, h := range l.internet.hosts {
+		for _, s := range h.sightings(o.recipient()) {
+			if s.delivered {
+				takers = append(takers, h.name+" "+s.how())
+			} else if o.status != "sent" {
+				t.Errorf("%s was told the recipient (%s)", h.name, s.how())
+			}
+		}
+	}
+	var want []string
+	if o.status == "sent" {
+		want = []string{o.host + " " + o.how}
+		if o.how == "sni" {
+			want[0] += "=" + o.host
+		}
+	}
+	if !slices.Equal(takers, want) {
+		t.Errorf("the mail was taken by %q, want %q", takers, want)
+	}
+}
+
+// how says how well a mail was protected, in the words of outcome.how.
+func (s sighting) how() string {
+	switch {
+	case s.version < tls.VersionTLS12:
+		return "clear"
+	case s.sni == "":
+		return "tls"
+	}
+	return "sni=" + s.sni
+}
+
+// recipient returns the address that only this row's mail goes to.
+func (o outcome) recipient() string { return o.name + "@" + o.to }
+
+// question returns the key that Postfix asks policyd.
+func (o outcome) question() string {
+	if o.key != "" {
+		return o.key
+	}
+	return o.to
+}
+
+// report logs all that is known about a row.
+func (l *lab) report(t *testing.T, o outcome) {
+	t.Helper()
+	var b strings.Builder
+	for i, a := range l.postfix.attempts(o.recipient()) {
+		fmt.Fprintf(&b, "Postfix, attempt %d:\n  %s\n", i+1, strings.Join(a.lines, "\n  "))
+	}
+	domain := strings.ToLower(strings.TrimPrefix(o.question(), "[mx."))
+	domain, _, _ = strings.Cut(domain, "]")
+	fmt.Fprintf(&b, "policyd, about %s:\n", domain)
+	for line := range strings.Lines(tail(l.policyd.log(), 1<<20)) {
+		if strings.Contains(strings.ToLower(line), domain) {
+			fmt.Fprintf(&b, "  %s", line)
+		}
+	}
+	for _, h := range l.internet.hosts {
+		if strings.HasSuffix(h.name, domain) {
+			fmt.Fprintf(&b, "host:\n  %s\n", strings.Join(h.transcript(), "\n  "))
+		}
+	}
+	fmt.Fprintf(&b, "%s", strings.Join(l.web.transcript(), "\n  "))
+	t.Log("\n" + b.String())
+}
+
+// shell runs the program's arguments, or bash, where policyd runs. lab/shell
+// starts it.
+func (l *lab) shell(t *testing.T) {
+	// The shell gets the terminal's interrupts; this process only must not die.
+	signal.Notify(make(chan os.Signal, 1), os.Interrupt)
+	args := flag.Args()
+	if len(args) == 0 {
+		args = []string{"bash", "--norc", "-i"}
+		fmt.Printf("Postfix %s, policyd and unbound are running. The domains are those of lab/testdata/internet.txtar.\n"+
+			"Try: policyd explain dane.example; tail /var/log/mail.log; dig mx.dane.example. Leave with exit.\n", l.version)
+	}
+	c := l.mta.command(t.Context(), l.postfix.root, args...)
+	c.Env = append(c.Env, "PS1=lab \\w # ")
+	c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
+	if err := c.Run(); err != nil {
+		t.Log(err)
+	}
+}

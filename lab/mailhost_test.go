@@ -1,0 +1,258 @@
+package lab
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// mailHost is one SMTP server of the lab. It believes everything and keeps
+// nothing but a record of who came, and how well protected.
+type mailHost struct {
+	name        string
+	number      int // the last part of both addresses
+	certificate tls.Certificate
+
+	mu        sync.Mutex
+	behaviour string // starttls, cleartext, tempfail, down
+	seen      []sighting
+	lines     []string // a transcript for failed tests
+}
+
+// sighting is one recipient that a mail host was told about. The zero TLS
+// version is clear text.
+type sighting struct {
+	recipient string
+	delivered bool   // false: RCPT only
+	version   uint16 // tls.VersionTLS13, ...
+	sni       string // lower case
+}
+
+func newMailHost(name, certificate string, behaviour []string, ca authorities) (*mailHost, error) {
+	h := &mailHost{name: name, behaviour: "starttls"}
+	if len(behaviour) > 0 {
+		h.behaviour = behaviour[0]
+	}
+	if !slices.Contains([]string{"starttls", "cleartext", "tempfail", "down"}, h.behaviour) {
+		return nil, fmt.Errorf("no such behaviour as %q", h.behaviour)
+	}
+	var err error
+	h.certificate, err = ca.certificate(certificate, name)
+	return h, err
+}
+
+func (h *mailHost) ipv4() string { return fmt.Sprintf("198.51.100.%d", h.number) }
+func (h *mailHost) ipv6() string { return fmt.Sprintf("2001:db8:100::%d", h.number) }
+
+// become changes the behaviour from the next EHLO on: "cleartext" is an
+// attacker on the path who strips STARTTLS.
+func (h *mailHost) become(behaviour string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.behaviour = behaviour
+}
+
+func (h *mailHost) behaves() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.behaviour
+}
+
+func (h *mailHost) note(s sighting) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.seen = append(h.seen, s)
+}
+
+func (h *mailHost) tell(format string, args ...any) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.lines = append(h.lines, h.name+" "+fmt.Sprintf(format, args...))
+}
+
+// sightings returns what the host heard of a recipient.
+func (h *mailHost) sightings(recipient string) []sighting {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var found []sighting
+	for _, s := range h.seen {
+		if strings.EqualFold(s.recipient, recipient) {
+			found = append(found, s)
+		}
+	}
+	return found
+}
+
+// transcript returns what happened here, for people.
+func (h *mailHost) transcript() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.lines)
+}
+
+// serve answers each connection until the listener is closed.
+func (h *mailHost) serve(l net.Listener) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer c.Close()
+			s := session{host: h, conn: c, in: bufio.NewReader(c)}
+			h.tell("session from %s ended: %v", c.RemoteAddr(), s.run())
+		}()
+	}
+}
+
+// session is one SMTP connection.
+type session struct {
+	host       *mailHost
+	conn       net.Conn
+	in         *bufio.Reader
+	state      tls.ConnectionState
+	recipients []string
+}
+
+// run speaks SMTP until QUIT (nil) or until the connection fails.
+func (s *session) run() error {
+	if err := s.conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+		return err
+	}
+	s.say("220 %s ESMTP", s.host.name)
+	for {
+		line, err := s.line()
+		if err != nil {
+			return err
+		}
+		verb, rest, _ := strings.Cut(line, " ")
+		switch verb = strings.ToUpper(verb); verb {
+		case "EHLO":
+			s.greet()
+		case "STARTTLS":
+			err = s.startTLS()
+		case "RCPT":
+			s.recipient(rest)
+		case "DATA":
+			err = s.data()
+		case "QUIT":
+			s.say("221 2.0.0 bye")
+			return s.conn.Close() // sends TLS's close_notify, which Postfix waits for
+		default:
+			s.say("250 2.0.0 ok")
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", verb, err)
+		}
+	}
+}
+
+func (s *session) say(format string, args ...any) {
+	fmt.Fprintf(s.conn, format+"\r\n", args...) // a failed write shows at the next read
+}
+
+func (s *session) line() (string, error) {
+	line, err := s.in.ReadString('\n')
+	return strings.TrimRight(line, "\r\n"), err
+}
+
+func (s *session) greet() {
+	s.say("250-%s", s.host.name)
+	if s.state.Version == 0 && s.host.behaves() != "cleartext" {
+		s.say("250-STARTTLS")
+	}
+	s.say("250-SMTPUTF8\r\n250-8BITMIME\r\n250 PIPELINING")
+}
+
+func (s *session) startTLS() error {
+	if s.host.behaves() == "cleartext" {
+		s.say("502 5.5.1 not here")
+		return nil
+	}
+	s.say("220 2.0.0 go ahead")
+	conn := tls.Server(s.conn, &tls.Config{Certificates: []tls.Certificate{s.host.certificate}})
+	if err := conn.Handshake(); err != nil {
+		return err
+	}
+	s.state, s.conn, s.in = conn.ConnectionState(), conn, bufio.NewReader(conn)
+	s.host.tell("%s, SNI %q", tls.VersionName(s.state.Version), s.state.ServerName)
+	return nil
+}
+
+func (s *session) recipient(argument string) {
+	_, address, _ := strings.Cut(argument, "<")
+	address, _, _ = strings.Cut(address, ">")
+	s.note(address, false)
+	if s.host.behaves() == "tempfail" {
+		s.say("451 4.3.0 try later")
+		return
+	}
+	s.recipients = append(s.recipients, address)
+	s.say("250 2.1.5 ok")
+}
+
+func (s *session) note(recipient string, delivered bool) {
+	s.host.note(sighting{recipient, delivered, s.state.Version, strings.ToLower(s.state.ServerName)})
+	s.host.tell("recipient %s, delivered=%v, TLS version %#x", recipient, delivered, s.state.Version)
+}
+
+func (s *session) data() error {
+	if len(s.recipients) == 0 {
+		s.say("554 5.5.1 no recipients")
+		return nil
+	}
+	s.say("354 go ahead")
+	for {
+		line, err := s.line()
+		if err != nil {
+			return err
+		}
+		if line == "." {
+			break
+		}
+	}
+	for _, r := range s.recipients {
+		s.note(r, true)
+	}
+	s.recipients = nil
+	s.say("250 2.0.0 stored")
+	return nil
+}
+
+func TestMailHost(t *testing.T) {
+	ca, err := newAuthorities()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := newMailHost("mx.example", "trusted", nil, ca)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go h.serve(l)
+
+	dial := func() (net.Conn, error) { return net.Dial("tcp", l.Addr().String()) }
+	for _, behaviour := range []string{"starttls", "cleartext", "tempfail"} {
+		h.become(behaviour)
+		err := sendMail(context.Background(), dial, behaviour+"@example")
+		if (err != nil) != (behaviour == "tempfail") {
+			t.Errorf("%s: sending gives %v", behaviour, err)
+		}
+		seen := h.sightings(behaviour + "@example")
+		delivered := slices.ContainsFunc(seen, func(s sighting) bool { return s.delivered })
+		if len(seen) == 0 || delivered == (behaviour == "tempfail") {
+			t.Errorf("%s: seen %+v", behaviour, seen)
+		}
+	}
+}

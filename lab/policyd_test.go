@@ -1,0 +1,137 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// policydConf is the daemon's configuration in the lab: every path is the
+// default one, and what differs from a real server's is the lab's own CA and
+// its addresses, which are not public.
+const policydConf = `[socketmap]
+listen = ["inet:127.0.0.1:8461", "inet:127.0.0.1:8642"]
+
+[dns]
+servers = ["127.0.0.1:53"]
+dnssec = "trust-ad"
+
+[mta_sts]
+allow_networks = ["198.51.100.0/24", "2001:db8:100::/64"]
+ca_file = "/etc/ssl/lab-ca.pem"
+
+[log]
+level = "debug"
+
+[[override]]
+domain = "overridden.example"
+policy = "encrypt"
+reason = "the lab says so"
+
+[[override]]
+domain = "ignored.example"
+policy = "ignore"
+reason = "their TLSA records are wrong, and they know"
+`
+
+// policyd is one installation of the daemon, as a package would make it.
+type policyd struct {
+	root string
+	mta  namespace
+	cmd  *exec.Cmd // the running one
+}
+
+// build compiles policyd for the lab's roots.
+func build(ctx context.Context, to string) error {
+	c := exec.CommandContext(ctx, "go", "build", "-o", to, "tlsverdict/cmd/policyd")
+	c.Env = append(os.Environ(), "CGO_ENABLED=0") // a root's C library may be older than this machine's
+	if out, err := c.CombinedOutput(); err != nil {
+		return fmt.Errorf("go build: %w: %s", err, out)
+	}
+	return nil
+}
+
+// dependOnSources makes go test aware that this package's result depends on the
+// whole module, though it imports none of it: else a cached result would be
+// given after policyd changed.
+func dependOnSources(module string) error {
+	return filepath.WalkDir(module, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, ".go") {
+			return err
+		}
+		_, err = os.Stat(path)
+		return err
+	})
+}
+
+// install puts the binary and its configuration where a package has them.
+func (p *policyd) install(binary string) error {
+	text, err := os.ReadFile(binary)
+	if err != nil {
+		return err
+	}
+	for _, dir := range []string{"etc/tlsverdict", "var/lib/tlsverdict", "run/tlsverdict"} {
+		if err := os.MkdirAll(filepath.Join(p.root, dir), 0o755); err != nil {
+			return err
+		}
+	}
+	return errors.Join(
+		os.WriteFile(filepath.Join(p.root, "usr/bin/policyd"), text, 0o755),
+		os.WriteFile(filepath.Join(p.root, "etc/tlsverdict/policyd.toml"), []byte(policydConf), 0o644))
+}
+
+func (p *policyd) log() string { return filepath.Join(p.root, "var/log/policyd.log") }
+
+// start runs the daemon and waits until it answers.
+func (p *policyd) start(ctx context.Context, t *testing.T) {
+	t.Helper()
+	p.cmd = spawn(t, p.mta.command(ctx, p.root, "policyd", "serve", "--config", "/etc/tlsverdict/policyd.toml"), p.log())
+	err := eventually(ctx, func() bool {
+		reply, _ := p.query(ctx, "postfix", ".ready") // a key with a dot in front needs no DNS
+		return reply == "NOTFOUND"
+	})
+	if err != nil {
+		t.Fatalf("policyd does not start: %v\n%s", err, tail(p.log(), 40))
+	}
+}
+
+// kill ends the daemon as a crash would.
+func (p *policyd) kill(t *testing.T) {
+	t.Helper()
+	if err := p.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = p.cmd.Wait() // "signal: killed"
+}
+
+// query asks the daemon as policyd(8) does, and returns status and data, "OK
+// dane-only" or "NOTFOUND". Of a TEMP only that it is one.
+func (p *policyd) query(ctx context.Context, mapName, key string) (string, error) {
+	c := p.mta.command(ctx, p.root, "policyd", "query", mapName, key)
+	out, err := c.Output()
+	switch c.ProcessState.ExitCode() {
+	case 0:
+		return "OK " + strings.TrimSpace(string(out)), nil
+	case 1:
+		return "NOTFOUND", nil
+	case 2:
+		return "TEMP", nil
+	}
+	return "", fmt.Errorf("policyd query %s %s: %w: %s", mapName, key, err, out)
+}
+
+// explain returns what policyd explain prints for people; its exit code is the
+// verdict's, and is not looked at.
+func (p *policyd) explain(ctx context.Context, destination string) string {
+	out, err := p.mta.command(ctx, p.root, "policyd", "explain", destination).CombinedOutput()
+	if exit := new(exec.ExitError); err != nil && !errors.As(err, &exit) {
+		return err.Error()
+	}
+	return string(out)
+}

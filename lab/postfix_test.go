@@ -1,0 +1,212 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/smtp"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// postfix is one running Postfix.
+type postfix struct {
+	root string
+	mta  namespace
+}
+
+// mainCF is what an operator would have, but for paths, patience and the two
+// transports of aliasTransports. %s is the map of smtp_tls_policy_maps.
+const mainCF = `compatibility_level = 3.6
+maillog_file = /var/log/mail.log
+myhostname = mta.lab.example
+mydestination =
+inet_interfaces = 127.0.0.1
+mynetworks = 127.0.0.0/8
+smtpd_relay_restrictions = permit_mynetworks, reject
+alias_maps =
+default_database_type = texthash
+transport_maps = texthash:/etc/postfix/transport
+minimal_backoff_time = 3600s
+queue_run_delay = 3600s
+smtp_address_preference = ipv4
+# Every host has two addresses: with the default of 2, one that answers 451
+# would use up all sessions before the next host is tried.
+smtp_mx_session_limit = 4
+smtp_tls_CAfile = /etc/ssl/lab-ca.pem
+smtp_tls_loglevel = 1
+smtp_tls_security_level = may
+smtp_dns_support_level = dnssec
+# The default of Postfix before 3.7.13 depends on smtp_tls_security_level alone.
+smtp_tls_dane_insecure_mx_policy = dane
+smtp_tls_policy_maps = %s
+`
+
+// aliasTransports are smtp(8) as the users of two existing daemons have it
+// configured, with their ports and map names. %s is QUERY or QUERYwithTLSRPT.
+const aliasTransports = `resolver unix - - y - - smtp
+ -o smtp_tls_policy_maps=socketmap:inet:127.0.0.1:8461:postfix
+tlspol unix - - y - - smtp
+ -o smtp_tls_policy_maps=socketmap:inet:127.0.0.1:8642:%s
+`
+
+const transportMap = `aliasresolver.example resolver:
+aliastlspol.example tlspol:
+routed.example smtp:[mx.dane.example]:25
+`
+
+// configure writes main.cf, master.cf and the transport map; tlsrpt is for a
+// Postfix that accepts the attributes of TLSRPT (3.10 and later).
+func (p postfix) configure(ca authority, tlsrpt bool) error {
+	policies, alias := "socketmap:inet:127.0.0.1:8461:postfix", "QUERY"
+	if tlsrpt {
+		policies, alias = "socketmap:inet:127.0.0.1:8461:postfix-tlsrpt", "QUERYwithTLSRPT"
+	}
+	master, err := os.ReadFile(filepath.Join(p.root, "usr/share/postfix/master.cf.dist"))
+	if err != nil {
+		return err
+	}
+	for file, text := range map[string]string{
+		"etc/postfix/main.cf":   fmt.Sprintf(mainCF, policies),
+		"etc/postfix/master.cf": string(master) + fmt.Sprintf(aliasTransports, alias),
+		"etc/postfix/transport": transportMap,
+		"etc/ssl/lab-ca.pem":    ca.pem(),
+	} {
+		if err := os.WriteFile(filepath.Join(p.root, file), []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// start runs Postfix in the foreground and waits until it takes mail.
+func (p postfix) start(ctx context.Context, t *testing.T) {
+	t.Helper()
+	spawn(t, p.mta.command(ctx, p.root, "/usr/lib/postfix/sbin/master", "-d"), filepath.Join(p.root, "var/log/master.log"))
+	err := eventually(ctx, func() bool {
+		return sendMail(ctx, p.dial) == nil
+	})
+	if err != nil {
+		t.Fatalf("Postfix does not start: %v\n%s%s", err,
+			tail(filepath.Join(p.root, "var/log/master.log"), 20), tail(p.log(), 20))
+	}
+}
+
+func (p postfix) log() string { return filepath.Join(p.root, "var/log/mail.log") }
+
+func (p postfix) dial() (net.Conn, error) { return p.mta.dial("127.0.0.1:25") }
+
+// flush makes Postfix try everything again that it has deferred.
+func (p postfix) flush(ctx context.Context) error {
+	out, err := p.mta.command(ctx, p.root, "postqueue", "-f").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("postqueue -f: %w: %s", err, out)
+	}
+	return nil
+}
+
+// attempts returns every delivery attempt logged for a recipient.
+func (p postfix) attempts(recipient string) []attempt {
+	text, err := os.ReadFile(p.log())
+	if err != nil {
+		return nil // not there before the first line
+	}
+	all := readLog(string(text))
+	return slices.DeleteFunc(all, func(a attempt) bool { return !strings.EqualFold(a.recipient, recipient) })
+}
+
+// sendMail hands each recipient a message of its own over one connection, with
+// the null sender: nothing shall come back.
+func sendMail(ctx context.Context, dial func() (net.Conn, error), recipients ...string) error {
+	conn, err := dial()
+	if err != nil {
+		return err
+	}
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	client, err := smtp.NewClient(conn, "localhost")
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	for _, r := range recipients {
+		if err := sendOne(client, r); err != nil {
+			return fmt.Errorf("%s: %w", r, err)
+		}
+	}
+	return client.Quit()
+}
+
+func sendOne(client *smtp.Client, recipient string) error {
+	if err := client.Mail(""); err != nil {
+		return err
+	}
+	if err := client.Rcpt(recipient); err != nil {
+		return err
+	}
+	body, err := client.Data()
+	if err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(body, "Subject: lab\r\n\r\nhello\r\n"); err != nil {
+		return err
+	}
+	return body.Close()
+}
+
+// attempt is what Postfix logged about one delivery attempt.
+type attempt struct {
+	recipient string
+	status    string   // sent, deferred, bounced
+	lines     []string // those of the same process since its last attempt
+}
+
+var ( // compiled once, never changed
+	logLine    = regexp.MustCompile(`postfix(?:/[\w-]+)*\[(\d+)\]: (.*)$`)
+	statusLine = regexp.MustCompile(`^[0-9A-Za-z]+: to=<([^>]*)>.* status=(\w+)`)
+)
+
+// readLog finds the delivery attempts in a log. A delivery agent handles one
+// message at a time and its TLS lines carry no queue id, so its lines are
+// gathered by process until a status line names the recipient.
+func readLog(text string) []attempt {
+	var found []attempt
+	pending := map[string][]string{}
+	for line := range strings.Lines(text) {
+		m := logLine.FindStringSubmatch(strings.TrimSpace(line))
+		if m == nil {
+			continue
+		}
+		pid := m[1]
+		pending[pid] = append(pending[pid], strings.TrimSpace(line))
+		if s := statusLine.FindStringSubmatch(m[2]); s != nil {
+			found = append(found, attempt{s[1], s[2], pending[pid]})
+			pending[pid] = nil
+		}
+	}
+	return found
+}
+
+func TestReadLog(t *testing.T) {
+	const text = `Nov 23 13:12:01 mta postfix/smtp[7]: Verified TLS connection established to mx.a.example[198.51.100.11]:25: TLSv1.3
+Nov 23 13:12:01 mta postfix/smtp[8]: 4B1: to=<b@b.example>, relay=none, delay=0, dsn=4.7.5, status=deferred (no)
+Nov 23 13:12:01 mta postfix/smtp[7]: 4B2: to=<a@a.example>, relay=mx.a.example[198.51.100.11]:25, dsn=2.0.0, status=sent (250 ok)
+Nov 23 13:12:02 mta postfix/qmgr[9]: 4B2: removed
+Nov 23 13:12:03 mta postfix/tlspol/smtp[7]: 4B3: to=<c@c.example>, relay=none, dsn=5.1.0, status=bounced (null)
+`
+	got := readLog(text)
+	if len(got) != 3 {
+		t.Fatalf("%d attempts, want 3: %+v", len(got), got)
+	}
+	for i, want := range []struct {
+		recipient, status string
+		lines             int
+	}{{"b@b.example", "deferred", 1}, {"a@a.example", "sent", 2}, {"c@c.example", "bounced", 1}} {
+		if a := got[i]; a.recipient != want.recipient || a.status != want.status || len(a.lines) != want.lines {
+			t.Errorf("attempt %d = %+v, want %+v", i, a, want)
+		}
+	}
+}
