@@ -68,7 +68,7 @@ func validator(t testing.TB, next answerer) answerer {
 		switch q.Question[0].Name {
 		case ".":
 			return secure(answering(q, rr(t, ". 518400 IN NS a.root-servers.net.")...))
-		case "id.server.":
+		case "id.server.", "version.bind.":
 			return refusing(q, dns.RcodeRefused)
 		case "10.in-addr.arpa.", "home.arpa.":
 			return soaOf(t, refusing(q, dns.RcodeNameError), q.Question[0].Name)

@@ -22,14 +22,15 @@ func signedQuestion() question {
 }
 
 // unsignedQuestions have no proof anywhere, so that AD on their answers shows a
-// server that echoes the bit or sets it always. The first is about the server
-// itself, in another class. The others are in zones that resolvers serve locally
-// (RFC 6303 §4.2, RFC 8375 §6) and that the DNS delegates unsigned for those that
-// do not; a private root may deny them with proof. "localhost" will not do:
-// systemd-resolved answers it with AD, on its own authority.
+// server that echoes the bit or sets it always. Those of class CH are about the
+// server itself. The others are in zones that resolvers serve locally (RFC 6303
+// §4.2, RFC 8375 §6) and that the DNS delegates unsigned for those that do not; a
+// private root may deny them with proof. "localhost" will not do: systemd-resolved
+// answers it with AD, on its own authority.
 func unsignedQuestions() []question {
 	return []question{
 		{"id.server.", dns.TypeTXT, dns.ClassCHAOS},
+		{"version.bind.", dns.TypeTXT, dns.ClassCHAOS},
 		{"10.in-addr.arpa.", dns.TypeSOA, dns.ClassINET},
 		{"home.arpa.", dns.TypeSOA, dns.ClassINET},
 	}
@@ -101,10 +102,7 @@ func (r *Resolver) probeRoot(ctx context.Context, srv *server) (*dns.Msg, string
 	return nil, fmt.Sprintf("%s cannot be used (%s): check that a resolver runs there, or name another in [dns] servers", srv.name, printable(err.Error()))
 }
 
-// probeUnsigned returns what is wrong with a server's use of the AD bit, or "". AD on
-// the server's own name is a lie, whatever else is right. Of the zones one may be
-// signed by a site for itself, so that only AD on all of them is one. A server that
-// answers none of the questions shows nothing, and nothing is not enough.
+// probeUnsigned returns what is wrong with a server's use of the AD bit, or "".
 func (r *Resolver) probeUnsigned(ctx context.Context, srv *server) string {
 	questions := unsignedQuestions()
 	found := make([]adUse, len(questions))
@@ -117,21 +115,35 @@ func (r *Resolver) probeUnsigned(ctx context.Context, srv *server) string {
 		})
 	}
 	all.Wait()
-	clean, lie := false, ""
+	return judgeAD(questions, found)
+}
+
+// judgeAD weighs what the unsigned questions showed. AD on the server's own data is
+// a lie, whatever else is right. Of the zones one may be signed by a site for
+// itself, so that only AD on every one that was answered is. A server that answers
+// none of the questions shows nothing, and nothing is not enough.
+func judgeAD(questions []question, found []adUse) string {
+	honest, honestZone, lie, lyingZone := false, false, "", ""
 	for i, use := range found {
-		name := questions[i].name
+		chaos := questions[i].class == dns.ClassCHAOS
 		switch {
 		case use == adHonest:
-			clean = true
-		case use == adLie && (lie == "" || questions[i].class == dns.ClassCHAOS):
-			lie = "sets AD on " + name + ", which nobody signs, so its AD proves nothing"
+			honest = true
+			honestZone = honestZone || !chaos
+		case use == adLie && chaos:
+			lie = questions[i].name
+		case use == adLie:
+			lyingZone = questions[i].name
 		}
 	}
-	if found[0] == adLie || !clean && lie != "" {
-		return lie
+	if lie == "" && !honestZone {
+		lie = lyingZone
 	}
-	if !clean {
-		return "answers none of id.server., 10.in-addr.arpa. and home.arpa., so that it may be echoing AD"
+	switch {
+	case lie != "":
+		return "sets AD on " + lie + ", which nobody signs, so its AD proves nothing"
+	case !honest:
+		return "answers nothing that nobody signs (id.server, version.bind, 10.in-addr.arpa, home.arpa), so that it may be echoing AD"
 	}
 	return ""
 }

@@ -53,13 +53,16 @@ func TestProbe(t *testing.T) {
 		{"has a root of its own", but("home.arpa.", rootDenies, but("10.in-addr.arpa.", rootDenies, but("id.server.", version, honest))), ""},
 		{"is silent about itself", but("id.server.", silent, honest), ""},
 		{"forwards", forwarder(t, unsigned), "does not validate DNSSEC"},
-		{"sets AD always", always, "sets AD on id.server."},
-		{"sets AD on all zones", but("id.server.", refused, always), "sets AD on 10.in-addr.arpa."},
+		{"sets AD always", always, "sets AD on version.bind."},
+		{"sets AD on all zones", but("home.arpa.", soa(true), but("10.in-addr.arpa.", soa(true), honest)), "sets AD on home.arpa."},
+		{"sets AD on all zones, and not on its own data", but("id.server.", version, but("home.arpa.", soa(true), but("10.in-addr.arpa.", soa(true), honest))), "sets AD on home.arpa."},
+		{"sets AD on its own data", but("id.server.", func(q *dns.Msg) *dns.Msg { return secure(version(q)) }, honest), "sets AD on id.server."},
+		{"forwards and tells its version only", but("version.bind.", version, but("home.arpa.", refused, but("10.in-addr.arpa.", refused, honest))), ""},
 		{"echoes AD", func(q *dns.Msg) *dns.Msg {
 			m := forwarder(t, unsigned)(q)
 			m.AuthenticatedData = q.AuthenticatedData
 			return m
-		}, "sets AD on 10.in-addr.arpa."},
+		}, "sets AD on home.arpa."},
 		{"shows nothing", but("home.arpa.", refused, but("10.in-addr.arpa.", refused, honest)), "may be echoing AD"},
 		{"fails for the root", but(".", func(q *dns.Msg) *dns.Msg { return refusing(q, dns.RcodeServerFailure) }, honest), "check its trust anchor, this host's clock"},
 		{"refuses the root", but(".", refused, honest), "answers REFUSED: let it serve this host"},
