@@ -31,34 +31,42 @@ func samples() []sample {
 	return []sample{
 		{"none", verdict.NoPolicy{}, "NOTFOUND ", "NOTFOUND "},
 		{
-			"testing", verdict.NoPolicy{Report: testing}, "NOTFOUND ",
+			"testing",
+			verdict.NoPolicy{Report: testing},
+			"NOTFOUND ",
 			"OK may policy_type=sts policy_domain=example.com mx_host_pattern=*.example.net { policy_string = version: STSv1 } { policy_string = mode: enforce }",
 		},
 		{
-			"fetch failed", verdict.NoPolicy{Report: &verdict.STSReport{Domain: "example.com", Result: "sts-webpki-invalid"}}, "NOTFOUND ",
+			"fetch failed",
+			verdict.NoPolicy{Report: &verdict.STSReport{Domain: "example.com", Result: "sts-webpki-invalid"}},
+			"NOTFOUND ",
 			"OK may policy_type=sts policy_domain=example.com policy_failure=sts-webpki-invalid",
 		},
 		{"dane-only", verdict.DANEOnly{}, "OK dane-only", "OK dane-only"},
 		{"dane", verdict.DANE{}, "OK dane", "OK dane"},
 		{
-			"sts", verdict.STS{Domain: "example.com", Patterns: []string{"mx.example.com", "*.example.net"}, Lines: policy},
+			"sts",
+			verdict.STS{Domain: "example.com", Patterns: []string{"mx.example.com", "*.example.net"}, Lines: policy},
 			"OK secure match=mx.example.com:.example.net servername=hostname",
 			"OK secure match=mx.example.com:.example.net servername=hostname policy_type=sts policy_domain=example.com" +
 				" mx_host_pattern=mx.example.com mx_host_pattern=*.example.net { policy_string = version: STSv1 } { policy_string = mode: enforce }" +
 				" { policy_string = mx: mx.example.com } { policy_string = mx: *.example.net } { policy_string = max_age: 604800 }",
 		},
 		{
-			"sts with what no line can hold", verdict.STS{Domain: "example.com", Patterns: []string{"hostname"}},
+			"sts with what no line can hold",
+			verdict.STS{Domain: "example.com", Patterns: []string{"hostname"}},
 			"TEMP no name of the policy can be written in a policy line", "TEMP no name of the policy can be written in a policy line",
 		},
 		{
-			"webpki", verdict.WebPKI{Hosts: []string{"starttls-a.example.com", "smtps-b.example.com"}},
+			"webpki",
+			verdict.WebPKI{Hosts: []string{"starttls-a.example.com", "smtps-b.example.com"}},
 			"OK secure match=starttls-a.example.com:smtps-b.example.com servername=hostname",
 			"OK secure match=starttls-a.example.com:smtps-b.example.com servername=hostname",
 		},
 		{"encrypt", verdict.Encrypt{}, "OK encrypt", "OK encrypt"},
 		{
-			"override", verdict.Fixed{Level: "secure", Attributes: []verdict.Attribute{{Name: "match", Value: ".example.com"}}},
+			"override",
+			verdict.Fixed{Level: "secure", Attributes: []verdict.Attribute{{Name: "match", Value: ".example.com"}}},
 			"OK secure match=.example.com", "OK secure match=.example.com",
 		},
 		{"defer", verdict.Defer{Fault: verdict.Remote, Text: "SERVFAIL"}, "TEMP SERVFAIL", "TEMP SERVFAIL"},
@@ -285,7 +293,10 @@ func BenchmarkServeMap(b *testing.B) {
 
 type known struct{ v verdict.Verdict }
 
-func (k *known) Cached(nexthop.Destination) (engine.Ruled, bool) { return engine.Ruled{Verdict: k.v}, true }
+func (k *known) Cached(nexthop.Destination) (engine.Ruled, bool) {
+	return engine.Ruled{Verdict: k.v}, true
+}
+
 func (k *known) Rule(context.Context, nexthop.Destination) engine.Ruled {
 	return engine.Ruled{Verdict: k.v}
 }

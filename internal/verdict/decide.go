@@ -139,7 +139,7 @@ func (d *decision) mx() (Verdict, Source) {
 	}
 	if f.MX.Broken() {
 		d.say(MXFailed, d.name(), f.MX.Failure.Detail)
-		return d.failed("MX lookup of "+d.name(), f.MX.Failure), FromNothing
+		return d.failed("the MX lookup of "+d.name()+" failed", f.MX.Failure), FromNothing
 	}
 	if f.MX.Proof == Indeterminate && !f.Rules.WithoutDNSSEC {
 		return d.unproven()
@@ -169,7 +169,7 @@ func (d *decision) unproven() (Verdict, Source) {
 		return v, source
 	}
 	d.say(NoProof, d.name(), "")
-	return d.failed("proof for the MX records of "+d.name(), unvalidated()), FromNothing
+	return d.failed("no proof for the MX records of "+d.name(), unvalidated()), FromNothing
 }
 
 // nowhere is for a domain without a place to deliver to. Unless the denial is
@@ -212,12 +212,12 @@ func (d *decision) dane() (Verdict, Source) {
 		return d.daneSome(DANEOnly{}, DANERaised)
 	case t.of(unreachable, uncertain) > 0 && t.of(plain, unusable) == 0:
 		d.say(NoHostLeft, d.name(), "")
-		return d.failed("lookups of every MX host of "+d.name(), t.failure()), FromDANE
+		return d.failed("no MX host of "+d.name()+" can be judged", t.failure()), FromDANE
 	case t.of(unreachable, uncertain) > 0:
 		// Hosts that could be looked up have no usable TLSA records, and the
 		// others may have. "dane" lets the MTA find out for each; where another
 		// signal demands authentication, none is left that satisfies both.
-		return d.daneSome(d.failed("lookups of the MX hosts of "+d.name()+" that may have TLSA records", t.failure()), DANENoHost)
+		return d.daneSome(d.failed("the MX hosts of "+d.name()+" that may have TLSA records cannot be judged", t.failure()), DANENoHost)
 	case t.of(unusable) > 0 && t.of(plain) == 0:
 		return d.allUnusable()
 	case t.of(unusable) > 0:
@@ -265,7 +265,7 @@ func (d *decision) daneInsecureMX(t *tally) (Verdict, Source) {
 	}
 	if t.of(unreachable) > 0 && t.of(plain) == 0 {
 		d.say(NoHostLeft, d.name(), "")
-		return d.failed("address lookups of every MX host of "+d.name(), t.failure()), FromNothing
+		return d.failed("no MX host of "+d.name()+" has an address that can be looked up", t.failure()), FromNothing
 	}
 	return nil, FromNothing
 }
@@ -403,10 +403,10 @@ func (d *decision) prefix() (Verdict, Source) {
 	return WebPKI{Hosts: hosts}, FromPrefix
 }
 
-// failed returns the deferral that a failure causes.
+// failed returns the deferral that a failure causes; what says what cannot be known.
 func (d *decision) failed(what string, f *Failure) Verdict {
 	d.provisional = true
-	text := what + " failed: " + f.Detail
+	text := what + ": " + f.Detail
 	if f.Fault == Operator && d.f.Trouble != "" {
 		text += ": " + d.f.Trouble
 	}

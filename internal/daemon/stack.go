@@ -1,0 +1,130 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"tlsverdict/internal/config"
+	"tlsverdict/internal/engine"
+	"tlsverdict/internal/fetch"
+	"tlsverdict/internal/gather"
+	"tlsverdict/internal/nexthop"
+	"tlsverdict/internal/resolve"
+	"tlsverdict/internal/socketmapd"
+	"tlsverdict/internal/store"
+	"tlsverdict/internal/verdict"
+)
+
+const (
+	// maxFlights bounds the destinations worked out at once. Each holds a few
+	// goroutines and, at most, resolve's bound of questions.
+	maxFlights = 512
+	// maxFetches bounds the policy fetches under way.
+	maxFetches = 64
+)
+
+// Stack is everything between a question and its answer, made from one
+// configuration. A reload makes a new one.
+type Stack struct {
+	Responder *socketmapd.Responder
+	Engine    *engine.Engine
+	Resolver  *resolve.Resolver
+
+	refresher *engine.Refresher
+	stop      context.CancelFunc
+	running   sync.WaitGroup
+}
+
+// NewStack wires the rooms. It sends nothing; Start begins the work in the
+// background, and Close ends it. The store belongs to the caller.
+func NewStack(cfg *config.Config, st *store.Store, log *slog.Logger) (*Stack, error) {
+	resolver, err := resolve.New(resolve.Config{
+		Servers: cfg.DNS.Servers, Mode: proofMode(cfg.DNS.DNSSEC), TrustRemote: cfg.DNS.TrustRemote,
+		Timeout: cfg.DNS.Timeout, Log: log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	roots, err := cfg.MTASTS.Roots()
+	if err != nil {
+		return nil, err
+	}
+	policies := gather.NewPolicies(gather.PoliciesConfig{
+		Store: st,
+		Fetcher: &fetch.Fetcher{
+			Resolve: resolver, Roots: roots, Allow: cfg.MTASTS.AllowNetworks, Timeout: cfg.MTASTS.Timeout,
+		},
+		Now: time.Now, Jitter: rand.Float64, MaxFetches: maxFetches,
+	})
+	g := &gather.Gatherer{
+		Open:     func() gather.Session { return resolver.Session() },
+		Policies: policies, Rules: cfg.Rules(),
+		Trouble: func() string { return resolver.Health().Problem },
+	}
+	e, err := engine.New(engine.Config{
+		Gather: g.Facts, Rules: cfg.Rules(), Entries: cfg.Cache.Entries,
+		Override: func(name string) *verdict.Override { return cfg.Overrides.Active(name, time.Now()) },
+		MinTTL:   cfg.Cache.MinTTL, MaxTTL: cfg.Cache.MaxTTL, RefreshAhead: cfg.Cache.RefreshAhead,
+		Flights: maxFlights, Log: log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s := &Stack{
+		Resolver: resolver,
+		Engine:   e,
+		Responder: socketmapd.New(e, socketmapd.Options{
+			Observe: cfg.Mode == verdict.Observe, Deadline: cfg.Socketmap.Deadline,
+			ReportLevel: cfg.Postfix.ReportLevel, Log: log,
+		}),
+	}
+	if cfg.MTASTS.Mode != verdict.Off {
+		s.refresher = newRefresher(st, policies, resolver, e, log)
+	}
+	return s, nil
+}
+
+func newRefresher(st *store.Store, p *gather.Policies, r *resolve.Resolver, e *engine.Engine, log *slog.Logger) *engine.Refresher {
+	return &engine.Refresher{
+		Due:     st.Due,
+		Refresh: func(ctx context.Context, domain string) error { return p.Refresh(ctx, r.Session(), domain) },
+		Changed: func(domain string) { e.Forget(nexthop.Destination{Name: domain, Port: nexthop.SMTPPort}) },
+		Log:     log,
+	}
+}
+
+// Start watches the resolvers and refreshes policies until Close.
+func (s *Stack) Start() {
+	ctx, cancel := context.WithCancel(context.Background())
+	s.stop = cancel
+	s.running.Go(func() {
+		// Watch ends with the context's error, which says nothing new.
+		_ = s.Resolver.Watch(ctx)
+	})
+	if s.refresher != nil {
+		s.running.Go(func() { s.refresher.Run(ctx) })
+	}
+}
+
+// Close ends what Start began, and the engine.
+func (s *Stack) Close() {
+	if s.stop != nil {
+		s.stop()
+	}
+	s.running.Wait()
+	s.Engine.Close()
+}
+
+func proofMode(d config.DNSSEC) resolve.Mode {
+	switch d {
+	case config.DNSSECOff:
+		return resolve.Off
+	case config.DNSSECTrustAD:
+		return resolve.TrustAD
+	}
+	panic(fmt.Sprintf("daemon: dnssec setting %v", d))
+}
