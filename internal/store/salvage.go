@@ -1,0 +1,78 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+
+	"go.etcd.io/bbolt"
+)
+
+const salvageBatch = 1000
+
+// salvager copies the records of a damaged file to a new one.
+type salvager struct {
+	to     *file
+	batch  []record
+	last   []byte // the last key that was read
+	copied int
+}
+
+// record is a domain and what the file has for it.
+type record struct {
+	domain string
+	value  []byte
+}
+
+// salvage copies every good record that can be reached from either end of a
+// damaged file, and returns how many. The error is that of writing; that
+// something could not be read is expected.
+func salvage(from, to *file) (int, error) {
+	s := &salvager{to: to}
+	err := s.walk(from, (*bbolt.Cursor).First, (*bbolt.Cursor).Next)
+	if errors.Is(err, ErrDamaged) {
+		err = s.walk(from, (*bbolt.Cursor).Last, (*bbolt.Cursor).Prev)
+	}
+	if err != nil && !errors.Is(err, ErrDamaged) {
+		return s.copied, err
+	}
+	return s.copied, s.flush()
+}
+
+// walk copies records in one direction, until the end, the last key that the
+// other direction reached, or damage.
+func (s *salvager) walk(from *file, first, next func(*bbolt.Cursor) (key, value []byte)) error {
+	until := s.last
+	return from.view(func(b buckets) error {
+		c := b.policies.Cursor()
+		for k, v := first(c); k != nil && !bytes.Equal(k, until); k, v = next(c) {
+			s.last = bytes.Clone(k)
+			if _, err := decode(string(k), v); err != nil {
+				continue
+			}
+			s.batch = append(s.batch, record{string(k), bytes.Clone(v)})
+			if len(s.batch) < salvageBatch {
+				continue
+			}
+			if err := s.flush(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (s *salvager) flush() error {
+	err := s.to.update(func(b buckets) error {
+		for _, r := range s.batch {
+			if err := b.replace(r.domain, r.value); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err == nil {
+		s.copied += len(s.batch)
+		s.batch = s.batch[:0]
+	}
+	return err
+}

@@ -1,0 +1,430 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sort"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	berrors "go.etcd.io/bbolt/errors"
+
+	"tlsverdict/internal/mtasts"
+)
+
+// ErrNotDurable: what was put is in memory only. Answers are as good as ever, until a
+// restart.
+var ErrNotDurable = errors.New("store: policies are not on disk")
+
+const (
+	// maxWaiting bounds the memory of changes that are not on disk.
+	maxWaiting = 64 << 20
+	// maxCleanup bounds what is remembered to be wrong in the file.
+	maxCleanup = 10_000
+)
+
+// Store keeps policies. All methods may be called at once by many goroutines, and
+// none but Sync and Close waits for the disk to write.
+type Store struct {
+	path  string
+	log   *slog.Logger
+	limit int
+	file  atomic.Pointer[file] // nil while there is none
+
+	mu      sync.RWMutex
+	pending map[string]change // not yet taken by the writer
+	writing map[string]change // being written
+	cost    int               // of both
+	full    bool              // said that no more is taken
+	cleanup cleanup
+	repair  *file // what a reader found to be damaged
+
+	seq     uint64 // changes taken
+	durable uint64 // of them on disk
+	begun   uint64 // flushes
+	ended   uint64 // number of the last flush that ended
+	lastErr error  // its error
+	failing bool
+	round   chan struct{} // closed when a flush ends
+
+	wake, urgent chan struct{}
+	quit, done   chan struct{}
+	closing      sync.Once
+
+	aside string // damaged file to salvage; the writer's own
+
+	refused, failures, damaged, ignored atomic.Uint64
+}
+
+// Stats are counters since the start, and sizes now.
+type Stats struct {
+	Waiting  int    // changes that are not on disk
+	Octets   int    // their memory, about
+	Refused  uint64 // policies not taken because that was too much
+	Failures uint64 // writes that failed
+	Damaged  uint64 // times that the file was found damaged
+	Ignored  uint64 // records that could not be used
+	Durable  bool   // the last write worked; false for a store in memory
+}
+
+// Open opens the store in a file, which is created with its directory when it is
+// missing (modes 0600 and 0700). An empty path keeps policies in memory only.
+//
+// It fails with ErrLocked when another process has the file, and when the path can
+// be no file. Where the disk is full or cannot be written, the store begins in memory
+// and tries again.
+func Open(path string, log *slog.Logger) (*Store, error) {
+	s := &Store{
+		path: path, log: log, limit: maxWaiting,
+		pending: make(map[string]change),
+		round:   make(chan struct{}),
+		wake:    make(chan struct{}, 1), urgent: make(chan struct{}, 1),
+		quit: make(chan struct{}), done: make(chan struct{}),
+	}
+	if path == "" {
+		close(s.done)
+		return s, nil
+	}
+	f, err := s.open()
+	switch {
+	case err == nil:
+		s.file.Store(f)
+	case survivable(err):
+		s.file.Store(s.asIs(err))
+		s.report(err)
+		signal(s.wake)
+	default:
+		return nil, err
+	}
+	go s.run()
+	return s, nil
+}
+
+// Policy returns what is kept for a domain, expired or not.
+func (s *Store) Policy(domain string) (mtasts.Cached, bool) {
+	ch, changed := s.change(domain)
+	if changed && ch.kind != touch {
+		return ch.apply(mtasts.Cached{}, false)
+	}
+	c, found := s.stored(domain)
+	if changed {
+		return ch.apply(c, found)
+	}
+	return c, found
+}
+
+// change returns what is to happen to a domain's record.
+func (s *Store) change(domain string) (change, bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	newer, found := s.pending[domain]
+	older, foundOlder := s.writing[domain]
+	switch {
+	case found && foundOlder:
+		return newer.after(older), true
+	case found:
+		return newer, true
+	}
+	return older, foundOlder
+}
+
+// stored returns what the file has.
+func (s *Store) stored(domain string) (c mtasts.Cached, found bool) {
+	err := s.read(func(b buckets) error {
+		c, found = s.decodeOrNote(domain, b.policies.Get([]byte(domain)))
+		return nil
+	})
+	if err != nil {
+		return mtasts.Cached{}, false
+	}
+	return c, found
+}
+
+// read runs f on the file. Without a file it does nothing.
+func (s *Store) read(f func(buckets) error) error {
+	for {
+		from := s.file.Load()
+		if from == nil {
+			return nil
+		}
+		err := from.view(f)
+		switch {
+		case errors.Is(err, berrors.ErrDatabaseNotOpen) && s.file.Load() != from:
+			// It was replaced meanwhile.
+			continue
+		case errors.Is(err, ErrDamaged):
+			s.askRepair(from, err)
+		}
+		return err
+	}
+}
+
+// askRepair has the writer replace a damaged file, unless that has happened.
+func (s *Store) askRepair(f *file, err error) {
+	s.mu.Lock()
+	news := s.repair != f && s.file.Load() == f
+	if news {
+		s.repair = f
+	}
+	s.mu.Unlock()
+	if news {
+		s.noteDamage(err)
+		signal(s.wake)
+	}
+}
+
+// PutPolicy keeps a policy in place of what was kept for its domain. One without a
+// domain or of no mode is no policy and is not kept.
+func (s *Store) PutPolicy(c mtasts.Cached) {
+	if c.Domain == "" || c.Policy.Mode == mtasts.ModeUnknown {
+		return
+	}
+	s.add(c.Domain, change{kind: put, cached: c})
+}
+
+// DeletePolicy drops what is kept for a domain.
+func (s *Store) DeletePolicy(domain string) {
+	if domain != "" {
+		s.add(domain, change{kind: remove})
+	}
+}
+
+// Touch notes that a domain's policy was used at now. It writes only when the day
+// (in UTC) is another than at the last use.
+func (s *Store) Touch(domain string, now time.Time) {
+	c, found := s.Policy(domain)
+	if !found || c.AfterUse(now).Used.Equal(c.Used) {
+		return
+	}
+	s.add(domain, change{kind: touch, at: now})
+}
+
+// add takes a change, unless too much is waiting.
+func (s *Store) add(domain string, ch change) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	cost := ch.cost()
+	old, found := s.pending[domain]
+	if found {
+		ch = ch.after(old)
+		cost = ch.cost() - old.cost()
+	}
+	if cost > 0 && s.cost+cost > s.limit {
+		s.refuse()
+		return
+	}
+	s.full = s.full && s.cost > s.limit/2
+	s.cost += cost
+	s.pending[domain] = ch
+	if s.path == "" {
+		s.settle(domain, ch)
+		return
+	}
+	s.seq++
+	signal(s.wake)
+}
+
+// settle drops changes that mean nothing where there is no file below.
+func (s *Store) settle(domain string, ch change) {
+	if ch.kind != put {
+		s.cost -= ch.cost()
+		delete(s.pending, domain)
+	}
+}
+
+// refuse counts a change that is not taken, and says it once until half of the
+// room is free again.
+func (s *Store) refuse() {
+	s.refused.Add(1)
+	if !s.full {
+		s.log.Error("store: too many policies wait to be written; more are not kept", "waiting", len(s.pending), "octets", s.cost)
+	}
+	s.full = true
+}
+
+// Due returns at most so many domains whose policy is to be refreshed, or has
+// expired, at now: those whose NextTry is not after it, earliest first. A domain is
+// named again until its policy is put or deleted.
+func (s *Store) Due(now time.Time, most int) []string {
+	if most <= 0 {
+		return nil
+	}
+	list, changed := s.dueWaiting(now)
+	var bad cleanup
+	// An error was noted; what waits in memory is still good.
+	_ = s.read(func(b buckets) error {
+		bad = cleanup{}
+		list = append(list, s.dueStored(b, now, scan{most: most, changed: changed, bad: &bad})...)
+		return nil
+	})
+	s.addCleanup(bad)
+	sort.Slice(list, func(i, j int) bool {
+		if list[i].at != list[j].at {
+			return list[i].at < list[j].at
+		}
+		return list[i].domain < list[j].domain
+	})
+	domains := make([]string, 0, min(len(list), most))
+	for _, d := range list[:min(len(list), most)] {
+		domains = append(domains, d.domain)
+	}
+	return domains
+}
+
+// due is a domain and when it is due.
+type due struct {
+	at     int64
+	domain string
+}
+
+// dueWaiting returns the domains that are due among changes, and all changed ones:
+// what the file says about those is old.
+func (s *Store) dueWaiting(now time.Time) ([]due, map[string]bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var list []due
+	changed := make(map[string]bool, len(s.pending)+len(s.writing))
+	for _, m := range []map[string]change{s.pending, s.writing} {
+		for domain, ch := range m {
+			if changed[domain] || ch.kind == touch {
+				continue
+			}
+			changed[domain] = true
+			if ch.kind == put && !ch.cached.NextTry.After(now) {
+				list = append(list, due{nanos(ch.cached.NextTry), domain})
+			}
+		}
+	}
+	return list, changed
+}
+
+// scan is how the index is read.
+type scan struct {
+	most    int
+	changed map[string]bool
+	bad     *cleanup
+}
+
+// dueStored reads the index, and notes in scan.bad what is wrong with it.
+func (s *Store) dueStored(b buckets, now time.Time, how scan) []due {
+	var list []due
+	c := b.due.Cursor()
+	for key, _ := c.First(); key != nil && len(list) < how.most; key, _ = c.Next() {
+		at, domain := splitDue(key)
+		if at > now.UnixNano() || len(how.bad.stale)+len(how.bad.damaged) >= maxCleanup {
+			break
+		}
+		if how.changed[domain] {
+			continue
+		}
+		value := b.policies.Get([]byte(domain))
+		if string(dueKey(domain, value)) != string(key) {
+			how.bad.stale = append(how.bad.stale, append([]byte(nil), key...))
+			continue
+		}
+		if _, good := s.decodeOrNote(domain, value); !good {
+			how.bad.damaged = append(how.bad.damaged, domain)
+			continue
+		}
+		list = append(list, due{at, domain})
+	}
+	return list
+}
+
+// addCleanup has the writer remove what is wrong in the file.
+func (s *Store) addCleanup(bad cleanup) {
+	if bad.empty() {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cleanup.empty() {
+		s.cleanup = bad
+		signal(s.wake)
+	}
+}
+
+// Sync waits until everything that was put before it is on disk. When that fails
+// its error wraps ErrNotDurable or that of ctx. In a store in memory there is
+// nothing to wait for.
+func (s *Store) Sync(ctx context.Context) error {
+	if s.path == "" {
+		return nil
+	}
+	s.mu.Lock()
+	target, began := s.seq, s.begun
+	signal(s.urgent)
+	for s.durable < target {
+		if s.lastErr != nil && s.ended > began {
+			err := s.lastErr
+			s.mu.Unlock()
+			return fmt.Errorf("%w: %w", ErrNotDurable, err)
+		}
+		round := s.round
+		s.mu.Unlock()
+		select {
+		case <-round:
+		case <-s.done:
+			return s.closed(target)
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", ErrNotDurable, ctx.Err())
+		}
+		s.mu.Lock()
+	}
+	s.mu.Unlock()
+	return nil
+}
+
+// closed returns what became of a change after the writer has ended.
+func (s *Store) closed(target uint64) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.durable >= target {
+		return nil
+	}
+	return fmt.Errorf("%w: the store is closed", ErrNotDurable)
+}
+
+// Close writes what waits and closes the file. What is put afterwards is lost. The
+// error wraps ErrNotDurable when something could not be written.
+func (s *Store) Close() error {
+	var err error
+	s.closing.Do(func() {
+		close(s.quit)
+		<-s.done
+		if s.path == "" {
+			return
+		}
+		s.mu.Lock()
+		if len(s.pending) > 0 {
+			err = fmt.Errorf("%w: %d changes: %w", ErrNotDurable, len(s.pending), s.lastErr)
+		}
+		s.mu.Unlock()
+		if f := s.file.Swap(nil); f != nil {
+			err = errors.Join(err, f.close())
+		}
+	})
+	return err
+}
+
+// Stats returns counters and sizes.
+func (s *Store) Stats() Stats {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return Stats{
+		Waiting: len(s.pending) + len(s.writing), Octets: s.cost,
+		Refused: s.refused.Load(), Failures: s.failures.Load(), Damaged: s.damaged.Load(), Ignored: s.ignored.Load(),
+		Durable: s.path != "" && !s.failing,
+	}
+}
+
+// signal wakes whoever listens, once.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

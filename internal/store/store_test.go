@@ -1,0 +1,372 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"reflect"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"tlsverdict/internal/mtasts"
+)
+
+var start = time.Date(2026, 3, 1, 10, 30, 0, 123456789, time.UTC)
+
+// logs collects log lines.
+type logs struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *logs) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *logs) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+func (l *logs) count(s string) int { return bytes.Count([]byte(l.String()), []byte(s)) }
+
+func open(t testing.TB, path string) (*Store, *logs) {
+	t.Helper()
+	l := &logs{}
+	s, err := Open(path, slog.New(slog.NewTextHandler(l, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s, l
+}
+
+func policy(t testing.TB, mx string) mtasts.Policy {
+	t.Helper()
+	p, err := mtasts.ParsePolicy([]byte("version: STSv1\nmode: enforce\nmx: " + mx + "\nmax_age: 604800\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func cached(t testing.TB, domain, id string, fetched time.Time) mtasts.Cached {
+	t.Helper()
+	return mtasts.Cached{Domain: domain}.AfterSuccess(fetched, id, policy(t, "mail."+domain), 0)
+}
+
+func sync1(t testing.TB, s *Store) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := s.Sync(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func want(t testing.TB, s *Store, c mtasts.Cached) {
+	t.Helper()
+	got, found := s.Policy(c.Domain)
+	if !found || !reflect.DeepEqual(got, c) {
+		t.Fatalf("kept %+v, %t; want %+v", got, found, c)
+	}
+}
+
+func gone(t testing.TB, s *Store, domain string) {
+	t.Helper()
+	if got, found := s.Policy(domain); found {
+		t.Fatalf("kept %+v, want nothing", got)
+	}
+}
+
+// stores runs a test on a store in memory and on one in a file, with and without
+// waiting for the disk after each step.
+func stores(t *testing.T, f func(t *testing.T, s *Store, settle func())) {
+	t.Run("memory", func(t *testing.T) {
+		s, _ := open(t, "")
+		f(t, s, func() {})
+	})
+	t.Run("file", func(t *testing.T) {
+		s, _ := open(t, filepath.Join(t.TempDir(), "sub", "policyd.db"))
+		f(t, s, func() {})
+	})
+	t.Run("synced", func(t *testing.T) {
+		s, _ := open(t, filepath.Join(t.TempDir(), "policyd.db"))
+		f(t, s, func() { sync1(t, s) })
+	})
+}
+
+func TestPutAndDelete(t *testing.T) {
+	stores(t, func(t *testing.T, s *Store, settle func()) {
+		gone(t, s, "example.com")
+		c := cached(t, "example.com", "1", start)
+		s.PutPolicy(c)
+		settle()
+		want(t, s, c)
+		c = c.AfterFailure(start.Add(time.Hour), "2", "refused", 0.5)
+		s.PutPolicy(c)
+		settle()
+		want(t, s, c)
+		s.DeletePolicy("example.com")
+		settle()
+		gone(t, s, "example.com")
+		gone(t, s, "")
+		s.PutPolicy(mtasts.Cached{Domain: "example.com"})
+		s.PutPolicy(mtasts.Cached{Policy: c.Policy})
+		s.DeletePolicy("")
+		settle()
+		gone(t, s, "example.com")
+		gone(t, s, "")
+	})
+}
+
+func TestTouchByDay(t *testing.T) {
+	stores(t, func(t *testing.T, s *Store, settle func()) {
+		s.Touch("example.com", start)
+		gone(t, s, "example.com")
+		c := cached(t, "example.com", "1", start)
+		s.PutPolicy(c)
+		settle()
+		s.Touch("example.com", start.Add(time.Hour))
+		if n := s.Stats().Waiting; s.path != "" && n > 1 {
+			t.Errorf("%d changes wait after a touch on the same day", n)
+		}
+		want(t, s, c)
+		s.Touch("example.com", start.Add(24*time.Hour))
+		want(t, s, c.AfterUse(start.Add(24*time.Hour)))
+		settle()
+		want(t, s, c.AfterUse(start.Add(24*time.Hour)))
+		s.DeletePolicy("example.com")
+		s.Touch("example.com", start.Add(48*time.Hour))
+		settle()
+		gone(t, s, "example.com")
+	})
+}
+
+func TestTouchDoesNotBringBackAnOldPolicy(t *testing.T) {
+	s, _ := open(t, filepath.Join(t.TempDir(), "policyd.db"))
+	s.PutPolicy(cached(t, "example.com", "1", start))
+	sync1(t, s)
+	later := start.Add(24 * time.Hour)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for range 200 {
+			s.Touch("example.com", later)
+		}
+	})
+	newer := cached(t, "example.com", "2", start)
+	s.PutPolicy(newer)
+	wg.Wait()
+	sync1(t, s)
+	if got, _ := s.Policy("example.com"); got.ID != "2" {
+		t.Errorf("id %q after a touch, want 2", got.ID)
+	}
+}
+
+func TestDueInOrder(t *testing.T) {
+	stores(t, func(t *testing.T, s *Store, settle func()) {
+		day := 24 * time.Hour
+		for i, domain := range []string{"c.example", "a.example", "b.example", "d.example"} {
+			s.PutPolicy(cached(t, domain, "1", start.Add(time.Duration(i)*time.Minute)))
+		}
+		settle()
+		check := func(now time.Time, most int, want ...string) {
+			t.Helper()
+			if got := s.Due(now, most); !reflect.DeepEqual(append([]string{}, got...), append([]string{}, want...)) {
+				t.Fatalf("due %q, want %q", got, want)
+			}
+		}
+		check(start.Add(day-1), 10)
+		check(start.Add(day), 10, "c.example")
+		check(start.Add(2*day), 3, "c.example", "a.example", "b.example")
+		check(start.Add(2*day), 0)
+		c, _ := s.Policy("c.example")
+		s.PutPolicy(c.AfterFailure(start.Add(day), "1", "x", 0))
+		s.DeletePolicy("a.example")
+		check(start.Add(day+4*time.Minute), 10, "b.example", "d.example")
+		settle()
+		check(start.Add(day+5*time.Minute), 10, "b.example", "d.example", "c.example")
+	})
+}
+
+func TestS13SurvivesARestart(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "policyd.db")
+	s, _ := open(t, path)
+	c := cached(t, "example.com", "1", start)
+	s.PutPolicy(c)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s, _ = open(t, path)
+	want(t, s, c)
+	if got := s.Due(start.Add(24*time.Hour), 1); len(got) != 1 {
+		t.Errorf("due %q", got)
+	}
+	if info, err := os.Stat(path); err != nil || runtime.GOOS != "windows" && info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+}
+
+func TestDirectoryIsPrivate(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "new")
+	open(t, filepath.Join(dir, "policyd.db"))
+	if info, err := os.Stat(dir); err != nil || runtime.GOOS != "windows" && info.Mode().Perm() != 0o700 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+}
+
+// TestAgainstAModel does random things to a store and to a map.
+func TestAgainstAModel(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "policyd.db")
+	s, l := open(t, path)
+	model := map[string]mtasts.Cached{}
+	r := rand.New(rand.NewPCG(1, 2))
+	now := start
+	for i := range 3000 {
+		now = now.Add(time.Duration(r.IntN(7200)) * time.Second)
+		domain := fmt.Sprintf("d%d.example", r.IntN(40))
+		switch r.IntN(100) {
+		default:
+			c := cached(t, domain, fmt.Sprint(i), now)
+			s.PutPolicy(c)
+			model[domain] = c
+		case 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11:
+			s.DeletePolicy(domain)
+			delete(model, domain)
+		case 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29:
+			s.Touch(domain, now)
+			if c, found := model[domain]; found {
+				model[domain] = c.AfterUse(now)
+			}
+		case 30, 31, 32:
+			sync1(t, s)
+		case 33:
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			s, l = open(t, path)
+		}
+		if c, found := model[domain]; found {
+			want(t, s, c)
+		} else {
+			gone(t, s, domain)
+		}
+	}
+	if got := s.Due(now.Add(48*time.Hour), 1000); len(got) != len(model) {
+		t.Errorf("%d are due, %d are kept", len(got), len(model))
+	}
+	if st := s.Stats(); st.Refused+st.Failures+st.Damaged+st.Ignored != 0 {
+		t.Errorf("%+v\n%s", st, l)
+	}
+}
+
+func TestReadersDoNotWaitForTheWriter(t *testing.T) {
+	s, _ := open(t, filepath.Join(t.TempDir(), "policyd.db"))
+	a, b := cached(t, "a.example", "1", start), cached(t, "b.example", "1", start)
+	s.PutPolicy(a)
+	sync1(t, s)
+	// The disk hangs: no write can begin until this transaction ends.
+	tx, err := s.file.Load().db.Begin(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.PutPolicy(b)
+	want(t, s, a)
+	want(t, s, b)
+	newer := cached(t, "a.example", "2", start)
+	s.PutPolicy(newer)
+	want(t, s, newer)
+	s.DeletePolicy("b.example")
+	gone(t, s, "b.example")
+	if got := s.Due(start.Add(48*time.Hour), 9); len(got) != 1 {
+		t.Errorf("due %q", got)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Sync(ctx); !errors.Is(err, ErrNotDurable) || !errors.Is(err, context.Canceled) {
+		t.Errorf("Sync: %v", err)
+	}
+	if err := tx.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	sync1(t, s)
+	want(t, s, newer)
+	gone(t, s, "b.example")
+	if n := s.Stats(); n.Waiting != 0 || n.Octets != 0 || !n.Durable {
+		t.Errorf("%+v after Sync", n)
+	}
+}
+
+func TestWaitingChangesAreBounded(t *testing.T) {
+	s, l := open(t, "")
+	s.limit = 64 << 10
+	for i := range 1000 {
+		s.PutPolicy(cached(t, fmt.Sprintf("d%d.example", i), "1", start))
+	}
+	st := s.Stats()
+	if st.Octets > s.limit || st.Refused == 0 || int(st.Refused)+st.Waiting != 1000 {
+		t.Errorf("%+v", st)
+	}
+	if n := l.count("too many policies"); n != 1 {
+		t.Errorf("said %d times", n)
+	}
+	// What is kept can still change and go.
+	c := cached(t, "d0.example", "2", start)
+	s.PutPolicy(c)
+	want(t, s, c)
+	for i := range 1000 {
+		s.DeletePolicy(fmt.Sprintf("d%d.example", i))
+	}
+	if st = s.Stats(); st.Waiting != 0 || st.Octets != 0 {
+		t.Errorf("%+v when empty", st)
+	}
+}
+
+func TestLocked(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "policyd.db")
+	open(t, path)
+	_, err := Open(path, slog.New(slog.DiscardHandler))
+	if !errors.Is(err, ErrLocked) || !bytes.Contains([]byte(err.Error()), []byte(path)) {
+		t.Errorf("%v, want ErrLocked with the path", err)
+	}
+}
+
+func TestPathsThatCanBeNoFile(t *testing.T) {
+	dir := t.TempDir()
+	plain := filepath.Join(dir, "plain")
+	if err := os.WriteFile(plain, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{dir, filepath.Join(plain, "policyd.db")} {
+		if s, err := Open(path, slog.New(slog.DiscardHandler)); err == nil {
+			_ = s.Close()
+			t.Errorf("%s was opened", path)
+		}
+	}
+}
+
+func TestAfterClose(t *testing.T) {
+	s, _ := open(t, filepath.Join(t.TempDir(), "policyd.db"))
+	c := cached(t, "example.com", "1", start)
+	s.PutPolicy(c)
+	for range 2 {
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	gone(t, s, "example.com")
+	s.PutPolicy(c)
+	if err := s.Sync(t.Context()); !errors.Is(err, ErrNotDurable) {
+		t.Errorf("Sync after Close: %v", err)
+	}
+}
