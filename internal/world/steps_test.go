@@ -1,0 +1,540 @@
+package world_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"tlsverdict/internal/config"
+	"tlsverdict/internal/explain"
+	"tlsverdict/internal/verdict"
+	"tlsverdict/internal/world"
+)
+
+// face is which of the daemon's maps is asked first, on a cold cache.
+type face string
+
+const (
+	postfixFace face = "postfix"
+	jsonFace    face = "json"
+)
+
+// player plays one scenario. It lives in a bubble.
+type player struct {
+	t        *testing.T
+	s        *scenario
+	face     face
+	w        *world.World
+	cfg      *config.Config
+	database string
+	log      bytes.Buffer
+	logger   *slog.Logger
+	daemon   *daemon
+	begin    time.Time
+
+	last answer
+	// wants are the lines that differ from what was got, for -update.
+	wants map[int]string
+}
+
+// answer is what came of an ask step.
+type answer struct {
+	mapName, key string
+	reply        string
+	report       *explain.Report
+	took         time.Duration
+	// asked and fetched are how many questions and fetches there had been
+	// before, the second report's not counted.
+	asked, fetched int
+}
+
+func newPlayer(t *testing.T, s *scenario, f face) (*player, error) {
+	p := &player{t: t, s: s, face: f, begin: time.Now(), wants: make(map[int]string)}
+	p.database = filepath.Join(t.TempDir(), "policyd.db")
+	p.logger = slog.New(slog.NewTextHandler(&p.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	var err error
+	if p.cfg, err = config.Parse("config", []byte(s.config)); err != nil {
+		return nil, err
+	}
+	if p.w, err = world.New(); err != nil {
+		return nil, err
+	}
+	if err = p.w.DNS.Load(s.zones); err != nil {
+		return nil, fmt.Errorf("zones: %w", err)
+	}
+	for _, policy := range s.policies {
+		if policy.label == "" {
+			p.w.Web.Publish(policy.domain, policy.body)
+		}
+	}
+	for _, line := range s.https {
+		words := strings.Fields(line)
+		if err = p.w.Web.Change(words[0], words[1:]...); err != nil {
+			return nil, fmt.Errorf("https: %w", err)
+		}
+	}
+	return p, nil
+}
+
+// end stops everything. What still waits for a time-out gets it, since a bubble
+// must be empty at its end.
+func (p *player) end() {
+	if p.daemon != nil {
+		if err := p.daemon.close(); err != nil {
+			p.t.Errorf("stop: %v", err)
+		}
+	}
+	p.w.Close()
+	pass(5 * time.Minute)
+}
+
+// pass lets time go by, and what has then begun come to rest.
+func pass(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}
+
+// action does a step.
+type action func(*player, step) error
+
+func actions() map[string]action {
+	return map[string]action{
+		"ask": (*player).ask, "crowd": (*player).crowd, "want": (*player).want, "says": (*player).says,
+		"reason": (*player).reason, "no-reason": (*player).noReason, "decisive": (*player).decisive,
+		"source": (*player).source, "fault": (*player).fault,
+		"asked": (*player).asked, "question": (*player).question, "no-question": (*player).noQuestion,
+		"rounds": (*player).rounds, "waited": (*player).waited, "fetches": (*player).fetches, "expires": (*player).expires,
+		"at": (*player).at, "wait": (*player).wait,
+		"set": (*player).set, "add": (*player).add, "remove": (*player).remove,
+		"policy": (*player).policy, "resolver": (*player).resolver,
+		"start": (*player).start, "stop": (*player).stop, "restart": (*player).restart,
+	}
+}
+
+func verbs() []string {
+	var all []string
+	for verb := range actions() {
+		all = append(all, verb)
+	}
+	slices.Sort(all)
+	return all
+}
+
+// play does all steps. It goes on after a want that is not met.
+func (p *player) play() {
+	if err := p.start(step{}); err != nil {
+		p.t.Fatal(err)
+	}
+	do := actions()
+	for _, st := range p.s.steps {
+		if err := do[st.verb()](p, st); err != nil {
+			p.t.Errorf("%v\n%v%s", st, err, p.circumstances())
+		}
+	}
+}
+
+// circumstances say why a step may have failed.
+func (p *player) circumstances() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "\nat +%v, reply: %s", time.Since(p.begin), p.last.reply)
+	if r := p.last.report; r != nil {
+		fmt.Fprintf(&b, "\nverdict %s from %s, expires %v", r.Verdict, r.Source, r.Expires.Sub(p.begin))
+		for _, reason := range r.Reasons {
+			fmt.Fprintf(&b, "\n  %-16s %-24s %s (%s)", reason.Code, reason.Subject, reason.Text, reason.Cite)
+		}
+	}
+	b.WriteString("\nasked:")
+	for _, q := range p.questions() {
+		fmt.Fprintf(&b, "\n  +%v %v %s %s", q.At.Sub(p.begin), q, q.Network, q.Server)
+	}
+	for _, f := range p.w.Web.Fetched() {
+		fmt.Fprintf(&b, "\n  +%v fetch %s", f.At.Sub(p.begin), f.Domain)
+	}
+	return b.String()
+}
+
+func (p *player) start(step) (err error) {
+	if p.daemon != nil {
+		return errors.New("it runs already")
+	}
+	p.daemon, err = startDaemon(p.w, p.cfg, p.database, p.logger)
+	synctest.Wait()
+	return err
+}
+
+func (p *player) stop(step) error {
+	if p.daemon == nil {
+		return errors.New("it does not run")
+	}
+	d := p.daemon
+	p.daemon = nil
+	return d.close()
+}
+
+func (p *player) restart(st step) error {
+	if err := p.stop(st); err != nil {
+		return err
+	}
+	return p.start(st)
+}
+
+// ask asks one map, and then the json map for the reasons. On the JSON face the
+// order is the other way round.
+func (p *player) ask(st step) error {
+	if p.daemon == nil {
+		return errors.New("the daemon does not run")
+	}
+	if len(st.args()) < 2 {
+		return errors.New("want \"ask MAP KEY\"")
+	}
+	a := answer{mapName: st.args()[0], key: strings.Join(st.args()[1:], " "), asked: len(p.allQuestions()), fetched: len(p.w.Web.Fetched())}
+	defer func() { p.last = a }()
+	begin := time.Now()
+	var err error
+	if p.face == jsonFace {
+		err = p.askJSON(&a)
+		a.took = time.Since(begin)
+		return err
+	}
+	if a.reply, err = p.daemon.ask(a.mapName, a.key); err != nil {
+		return err
+	}
+	a.took = time.Since(begin)
+	before, fetched := len(p.allQuestions()), len(p.w.Web.Fetched())
+	var status string
+	if a.report, status, err = p.daemon.report(a.key); err != nil {
+		return err
+	}
+	a.asked += len(p.allQuestions()) - before
+	a.fetched += len(p.w.Web.Fetched()) - fetched
+	return p.agree(&a, status)
+}
+
+// askJSON takes the reply of the map that is asked for from the report.
+func (p *player) askJSON(a *answer) error {
+	var err error
+	var status string
+	if a.report, status, err = p.daemon.report(a.key); err != nil {
+		return err
+	}
+	if a.report == nil || p.cfg.Mode == verdict.Observe || !slices.Contains([]string{"postfix", "QUERY", "postfix-tlsrpt", "QUERYwithTLSRPT"}, a.mapName) {
+		// There is no ruling, or the map is not told it.
+		if a.reply, err = p.daemon.ask(a.mapName, a.key); err != nil {
+			return err
+		}
+		return p.agree(a, status)
+	}
+	a.reply = p.reported(a)
+	return p.agree(a, status)
+}
+
+// reported is what the report says that the map answers.
+func (p *player) reported(a *answer) string {
+	canonical := map[string]string{"QUERY": "postfix", "QUERYwithTLSRPT": "postfix-tlsrpt"}[a.mapName]
+	if canonical == "" {
+		canonical = a.mapName
+	}
+	return a.report.Replies[canonical]
+}
+
+// agree holds the two faces against each other.
+func (p *player) agree(a *answer, status string) error {
+	word, _, _ := strings.Cut(a.reply, " ")
+	if a.report == nil {
+		if got, _, _ := strings.Cut(status, " "); got != word && a.mapName != "json" {
+			return fmt.Errorf("%s %s: %q, but the json map says %q", a.mapName, a.key, a.reply, status)
+		}
+		return nil
+	}
+	if p.cfg.Mode == verdict.Observe || a.mapName == "json" || word == "TEMP" && strings.Contains(a.reply, "unknown map") {
+		return nil
+	}
+	if got := p.reported(a); got != a.reply {
+		return fmt.Errorf("%s %s: %q, but the json map says %q", a.mapName, a.key, a.reply, got)
+	}
+	level, _, _ := strings.Cut(strings.TrimPrefix(a.reply, "OK "), " ")
+	want := map[string]string{"none": "NOTFOUND", "defer": "TEMP"}[a.report.Verdict]
+	if want == "" {
+		want = a.report.Verdict
+	}
+	if level != want && !(a.report.Verdict == "none" && level == "may") {
+		return fmt.Errorf("%s %s: %q, but the json map's verdict is %q", a.mapName, a.key, a.reply, a.report.Verdict)
+	}
+	return nil
+}
+
+// crowd asks the same many times at once; all must be told the same.
+func (p *player) crowd(st step) error {
+	if len(st.args()) != 3 {
+		return errors.New("want \"crowd N MAP KEY\"")
+	}
+	n, err := strconv.Atoi(st.args()[0])
+	if err != nil {
+		return err
+	}
+	before, fetched := len(p.allQuestions()), len(p.w.Web.Fetched())
+	replies := make([]string, n)
+	errs := make([]error, n)
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() { replies[i], errs[i] = p.daemon.ask(st.args()[1], st.args()[2]) })
+	}
+	all.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	if others := slices.Compact(slices.Sorted(slices.Values(replies))); len(others) > 1 {
+		return fmt.Errorf("different replies: %q", others)
+	}
+	if err := p.ask(step{words: append([]string{"ask"}, st.args()[1:]...)}); err != nil {
+		return err
+	}
+	p.last.asked, p.last.fetched = before, fetched
+	return nil
+}
+
+// want compares the reply. "TEMP" alone stands for every deferral.
+func (p *player) want(st step) error {
+	got := strings.TrimRight(p.last.reply, " ")
+	if strings.HasPrefix(got, "TEMP ") {
+		got = "TEMP"
+	}
+	if want := st.rest(); got != want {
+		p.wants[st.line] = got
+		return fmt.Errorf("want %q\ngot  %q", want, p.last.reply)
+	}
+	return nil
+}
+
+func (p *player) says(st step) error {
+	if !strings.Contains(p.last.reply, st.rest()) {
+		return errors.New("the reply does not say that")
+	}
+	return nil
+}
+
+// reasons returns those with a code, and a subject unless it is "".
+func (p *player) reasons(st step) []explain.Reason {
+	var found []explain.Reason
+	if p.last.report == nil {
+		return nil
+	}
+	for _, r := range p.last.report.Reasons {
+		if r.Code == st.args()[0] && (len(st.args()) < 2 || r.Subject == st.args()[1]) {
+			found = append(found, r)
+		}
+	}
+	return found
+}
+
+func (p *player) reason(st step) error {
+	if len(p.reasons(st)) == 0 {
+		return errors.New("no such reason")
+	}
+	return nil
+}
+
+func (p *player) noReason(st step) error {
+	if len(p.reasons(st)) > 0 {
+		return errors.New("there is such a reason")
+	}
+	return nil
+}
+
+func (p *player) decisive(st step) error {
+	if p.last.report == nil {
+		return errors.New("there is no report")
+	}
+	reasons := p.last.report.Reasons
+	if last := reasons[len(reasons)-1]; last.Code != st.rest() {
+		return fmt.Errorf("the last reason is %s", last.Code)
+	}
+	return nil
+}
+
+func (p *player) source(st step) error {
+	if p.last.report == nil || p.last.report.Source != st.rest() {
+		return errors.New("another source")
+	}
+	return nil
+}
+
+func (p *player) fault(st step) error {
+	if p.last.report == nil || p.last.report.Fault != st.rest() {
+		return fmt.Errorf("another's fault: %v", p.last.report)
+	}
+	return nil
+}
+
+// compare reads "<= 5".
+func compare[T int | time.Duration](words []string, got T, read func(string) (T, error)) error {
+	if len(words) != 2 {
+		return fmt.Errorf("want an operator and a number, not %q", words)
+	}
+	want, err := read(words[1])
+	if err != nil {
+		return err
+	}
+	ok := false
+	switch words[0] {
+	case "<=":
+		ok = got <= want
+	case ">=":
+		ok = got >= want
+	case "=":
+		ok = got == want
+	default:
+		return fmt.Errorf("unknown operator %q", words[0])
+	}
+	if !ok {
+		return fmt.Errorf("it is %v", got)
+	}
+	return nil
+}
+
+func (p *player) allQuestions() []world.Question {
+	return slices.DeleteFunc(p.w.DNS.Asked(), func(q world.Question) bool { return q.Probe })
+}
+
+// questions are those since the last ask began.
+func (p *player) questions() []world.Question { return p.allQuestions()[p.last.asked:] }
+
+func (p *player) asked(st step) error { return compare(st.args(), len(p.questions()), strconv.Atoi) }
+
+// rounds: every answer takes world.Latency and nothing else takes time, unless the
+// scenario says so.
+func (p *player) rounds(st step) error {
+	return compare(st.args(), int((p.last.took+world.Latency-1)/world.Latency), strconv.Atoi)
+}
+
+func (p *player) waited(st step) error { return compare(st.args(), p.last.took, time.ParseDuration) }
+
+func (p *player) countQuestions(st step) int {
+	n := 0
+	for _, q := range p.questions() {
+		if q.String() == st.rest() {
+			n++
+		}
+	}
+	return n
+}
+
+func (p *player) question(st step) error {
+	if p.countQuestions(st) == 0 {
+		return errors.New("that was not asked")
+	}
+	return nil
+}
+
+func (p *player) noQuestion(st step) error {
+	if p.countQuestions(st) > 0 {
+		return errors.New("that was asked")
+	}
+	return nil
+}
+
+func (p *player) fetches(st step) error {
+	n := len(p.w.Web.Fetched()) - p.last.fetched
+	if len(st.args()) == 1 {
+		return compare([]string{"=", st.args()[0]}, n, strconv.Atoi)
+	}
+	return compare(st.args(), n, strconv.Atoi)
+}
+
+func (p *player) expires(st step) error {
+	if p.last.report == nil {
+		return errors.New("there is no report")
+	}
+	return compare(st.args(), time.Until(p.last.report.Expires).Round(time.Second), time.ParseDuration)
+}
+
+// at moves the clock to a time since the beginning.
+func (p *player) at(st step) error {
+	d, err := time.ParseDuration(strings.TrimPrefix(st.rest(), "+"))
+	if err != nil {
+		return err
+	}
+	left := d - time.Since(p.begin)
+	if left < 0 {
+		return fmt.Errorf("it is +%v already", time.Since(p.begin))
+	}
+	pass(left)
+	return nil
+}
+
+func (p *player) wait(st step) error {
+	d, err := time.ParseDuration(st.rest())
+	if err == nil {
+		pass(d)
+	}
+	return err
+}
+
+// set is "set zone NAME STATUS" or "set NAME TYPE STATUS".
+func (p *player) set(st step) error {
+	a := st.args()
+	if len(a) < 3 {
+		return errors.New("want \"set zone NAME STATUS\" or \"set NAME TYPE STATUS\"")
+	}
+	if a[0] != "zone" {
+		return p.w.DNS.SetStatus(a[0], a[1], a[2:]...)
+	}
+	status, err := world.ParseStatus(a[2:]...)
+	if err != nil {
+		return err
+	}
+	return p.w.DNS.SetZone(a[1], status)
+}
+
+func (p *player) add(st step) error { return p.w.DNS.Add(st.rest()) }
+
+func (p *player) remove(st step) error {
+	if len(st.args()) != 2 {
+		return errors.New("want \"remove NAME TYPE\"")
+	}
+	return p.w.DNS.Remove(st.args()[0], st.args()[1])
+}
+
+// policy is "policy DOMAIN serve LABEL" or "policy DOMAIN SETTING".
+func (p *player) policy(st step) error {
+	a := st.args()
+	if len(a) == 3 && a[1] == "serve" {
+		i := slices.IndexFunc(p.s.policies, func(x policyText) bool { return x.domain == a[0] && x.label == a[2] })
+		if i < 0 {
+			return fmt.Errorf("there is no section \"policy %s %s\"", a[0], a[2])
+		}
+		p.w.Web.Publish(a[0], p.s.policies[i].body)
+		return nil
+	}
+	if len(a) < 2 {
+		return errors.New("want \"policy DOMAIN SETTING\"")
+	}
+	return p.w.Web.Change(a[0], a[1:]...)
+}
+
+// resolver is "resolver BEHAVIOUR" or "resolver ADDRESS BEHAVIOUR".
+func (p *player) resolver(st step) error {
+	a := st.args()
+	if len(a) == 0 || len(a) > 2 {
+		return errors.New("want \"resolver [ADDRESS:PORT] BEHAVIOUR\"")
+	}
+	b, err := world.ParseBehaviour(a[len(a)-1])
+	if err != nil {
+		return err
+	}
+	server := ""
+	if len(a) == 2 {
+		server = a[0]
+	}
+	p.w.DNS.Behave(server, b)
+	return nil
+}
