@@ -67,6 +67,9 @@ func validator(t testing.TB, next answerer) answerer {
 	return func(q *dns.Msg) *dns.Msg {
 		switch q.Question[0].Name {
 		case ".":
+			if q.Question[0].Qtype == dns.TypeA {
+				return secure(soaOf(t, replyTo(q), "."))
+			}
 			return secure(answering(q, rr(t, ". 518400 IN NS a.root-servers.net.")...))
 		case "id.server.", "version.bind.":
 			return refusing(q, dns.RcodeRefused)

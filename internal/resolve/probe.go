@@ -21,6 +21,13 @@ func signedQuestion() question {
 	return question{".", dns.TypeNS, dns.ClassINET}
 }
 
+// cachedQuestion is denied with proof by a signed root. Forwarders that pass AD on
+// and keep answers (dnsmasq with proxy-dnssec) keep this one, and keep it without
+// AD: a signed domain would seem insecure whenever it comes from there.
+func cachedQuestion() question {
+	return question{".", dns.TypeA, dns.ClassINET}
+}
+
 // unsignedQuestions have no proof anywhere, so that AD on their answers shows a
 // server that echoes the bit or sets it always. Those of class CH are about the
 // server itself. The others are in zones that resolvers serve locally (RFC 6303
@@ -48,10 +55,12 @@ func (unproven) probe(ctx context.Context, r *Resolver, srv *server) ServerHealt
 // a server that nobody can speak for on the way.
 func (t adTrust) probe(ctx context.Context, r *Resolver, srv *server) ServerHealth {
 	var (
-		all  sync.WaitGroup
-		lies string
+		all     sync.WaitGroup
+		lies    string
+		forgets bool
 	)
 	all.Go(func() { lies = r.probeUnsigned(ctx, srv) })
+	all.Go(func() { forgets = r.forgetsAD(ctx, srv) })
 	root, problem := r.probeRoot(ctx, srv)
 	all.Wait()
 	h := ServerHealth{Answers: problem == ""}
@@ -66,10 +75,28 @@ func (t adTrust) probe(ctx context.Context, r *Resolver, srv *server) ServerHeal
 			srv.name, installResolver, giveUpDNSSEC)
 	case lies != "":
 		h.Problem = fmt.Sprintf("%s %s: %s, or %s", srv.name, lies, installResolver, giveUpDNSSEC)
+	case forgets:
+		h.Problem = fmt.Sprintf("%s forgets AD in its cache, so that signed domains look unsigned: switch that cache off (dnsmasq: cache-size=0) or let it validate (dnsmasq: dnssec), or %s, or %s",
+			srv.name, installResolver, giveUpDNSSEC)
 	default:
 		h.Validates = true
 	}
 	return h
+}
+
+// forgetsAD reports whether an answer that is proven, and now in the cache if it
+// was not before, comes without AD.
+func (r *Resolver) forgetsAD(ctx context.Context, srv *server) bool {
+	for range 2 {
+		m, err := r.question(ctx, srv, cachedQuestion(), free)
+		if err != nil {
+			return false
+		}
+		if !m.AuthenticatedData {
+			return true
+		}
+	}
+	return false
 }
 
 // probeRoot asks for the servers of the root, twice if need be, since a resolver
@@ -90,7 +117,7 @@ func (r *Resolver) probeRoot(ctx context.Context, srv *server) (*dns.Msg, string
 	case err == nil && len(res.records) > 0:
 		return m, ""
 	case err == nil:
-		return nil, srv.name + " knows no root servers: it does not resolve names"
+		return nil, srv.name + " knows no root servers: check its way to the internet"
 	case errors.Is(err, errFailing):
 		return nil, fmt.Sprintf("%s fails for the root itself (%s%s): check its trust anchor, this host's clock, and the resolver's way to the internet",
 			srv.name, rcode(m), explain(m))

@@ -25,6 +25,18 @@ func but(name string, other, rest answerer) answerer {
 	}
 }
 
+// forgetful keeps the addresses it gave, without the AD bit.
+func forgetful(rest answerer) answerer {
+	asked := false
+	return func(q *dns.Msg) *dns.Msg {
+		m := rest(q)
+		if q.Question[0].Name == "." && q.Question[0].Qtype == dns.TypeA {
+			m.AuthenticatedData, asked = !asked, true
+		}
+		return m
+	}
+}
+
 // TestProbe is which servers are believed, by the manner of their kind, and what
 // their answers are worth then.
 func TestProbe(t *testing.T) {
@@ -64,6 +76,7 @@ func TestProbe(t *testing.T) {
 			return m
 		}, "sets AD on home.arpa."},
 		{"shows nothing", but("home.arpa.", refused, but("10.in-addr.arpa.", refused, honest)), "may be echoing AD"},
+		{"forgets AD in its cache", forgetful(honest), "forgets AD in its cache"},
 		{"fails for the root", but(".", func(q *dns.Msg) *dns.Msg { return refusing(q, dns.RcodeServerFailure) }, honest), "check its trust anchor, this host's clock"},
 		{"refuses the root", but(".", refused, honest), "answers REFUSED: let it serve this host"},
 		{"denies the root", but(".", func(q *dns.Msg) *dns.Msg { return secure(soaOf(t, replyTo(q), ".")) }, honest), "knows no root servers"},
