@@ -68,7 +68,9 @@ func TestDamagedRecordsAreRefused(t *testing.T) {
 
 func TestIndexKeysSortByTime(t *testing.T) {
 	times := []time.Time{
-		time.Date(1969, 1, 1, 0, 0, 0, 0, time.UTC), {}, start, start.Add(1), start.Add(time.Hour),
+		time.Date(1969, 1, 1, 0, 0, 0, 0, time.UTC),
+		{},
+		start, start.Add(1), start.Add(time.Hour),
 		time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC),
 	}
 	var last []byte

@@ -180,6 +180,8 @@ func (f *file) close() error {
 // space stays taken until the process ends, which happens once a damage.
 func (f *file) abandon() {
 	if f.os != nil {
+		// The mapping keeps the lock alive beyond the descriptor.
+		_ = syscall.Flock(int(f.os.Fd()), syscall.LOCK_UN)
 		_ = f.os.Close()
 	}
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"errors"
+	"fmt"
 
 	"go.etcd.io/bbolt"
 )
@@ -23,14 +24,20 @@ type record struct {
 	value  []byte
 }
 
+// direction is a way through a bucket.
+type direction struct {
+	first, next func(*bbolt.Cursor) (key, value []byte)
+	order       int // how a key compares with the one before
+}
+
 // salvage copies every good record that can be reached from either end of a
 // damaged file, and returns how many. The error is that of writing; that
 // something could not be read is expected.
 func salvage(from, to *file) (int, error) {
 	s := &salvager{to: to}
-	err := s.walk(from, (*bbolt.Cursor).First, (*bbolt.Cursor).Next)
+	err := s.walk(from, direction{(*bbolt.Cursor).First, (*bbolt.Cursor).Next, 1})
 	if errors.Is(err, ErrDamaged) {
-		err = s.walk(from, (*bbolt.Cursor).Last, (*bbolt.Cursor).Prev)
+		err = s.walk(from, direction{(*bbolt.Cursor).Last, (*bbolt.Cursor).Prev, -1})
 	}
 	if err != nil && !errors.Is(err, ErrDamaged) {
 		return s.copied, err
@@ -40,11 +47,16 @@ func salvage(from, to *file) (int, error) {
 
 // walk copies records in one direction, until the end, the last key that the
 // other direction reached, or damage.
-func (s *salvager) walk(from *file, first, next func(*bbolt.Cursor) (key, value []byte)) error {
+func (s *salvager) walk(from *file, d direction) error {
 	until := s.last
+	s.last = nil
 	return from.view(func(b buckets) error {
 		c := b.policies.Cursor()
-		for k, v := first(c); k != nil && !bytes.Equal(k, until); k, v = next(c) {
+		for k, v := d.first(c); k != nil && !bytes.Equal(k, until); k, v = d.next(c) {
+			if s.last != nil && bytes.Compare(k, s.last) != d.order {
+				// A tree that leads back into itself would be walked for ever.
+				return fmt.Errorf("%w: keys are not in order", ErrDamaged)
+			}
 			s.last = bytes.Clone(k)
 			if _, err := decode(string(k), v); err != nil {
 				continue

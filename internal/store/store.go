@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -95,7 +96,7 @@ func Open(path string, log *slog.Logger) (*Store, error) {
 	case survivable(err):
 		s.file.Store(s.asIs(err))
 		s.report(err)
-		signal(s.wake)
+		notify(s.wake)
 	default:
 		return nil, err
 	}
@@ -172,7 +173,7 @@ func (s *Store) askRepair(f *file, err error) {
 	s.mu.Unlock()
 	if news {
 		s.noteDamage(err)
-		signal(s.wake)
+		notify(s.wake)
 	}
 }
 
@@ -224,7 +225,7 @@ func (s *Store) add(domain string, ch change) {
 		return
 	}
 	s.seq++
-	signal(s.wake)
+	notify(s.wake)
 }
 
 // settle drops changes that mean nothing where there is no file below.
@@ -256,9 +257,9 @@ func (s *Store) Due(now time.Time, most int) []string {
 	var bad cleanup
 	// An error was noted; what waits in memory is still good.
 	_ = s.read(func(b buckets) error {
-		bad = cleanup{}
-		list = append(list, s.dueStored(b, now, scan{most: most, changed: changed, bad: &bad})...)
-		return nil
+		stored, err := s.dueStored(b, now, scan{most: most, changed: changed, bad: &bad})
+		list = append(list, stored...)
+		return err
 	})
 	s.addCleanup(bad)
 	sort.Slice(list, func(i, j int) bool {
@@ -309,10 +310,15 @@ type scan struct {
 }
 
 // dueStored reads the index, and notes in scan.bad what is wrong with it.
-func (s *Store) dueStored(b buckets, now time.Time, how scan) []due {
+func (s *Store) dueStored(b buckets, now time.Time, how scan) ([]due, error) {
 	var list []due
+	var last []byte
 	c := b.due.Cursor()
 	for key, _ := c.First(); key != nil && len(list) < how.most; key, _ = c.Next() {
+		if bytes.Compare(key, last) <= 0 {
+			return list, fmt.Errorf("%w: the index is not in order", ErrDamaged)
+		}
+		last = key
 		at, domain := splitDue(key)
 		if at > now.UnixNano() || len(how.bad.stale)+len(how.bad.damaged) >= maxCleanup {
 			break
@@ -321,8 +327,8 @@ func (s *Store) dueStored(b buckets, now time.Time, how scan) []due {
 			continue
 		}
 		value := b.policies.Get([]byte(domain))
-		if string(dueKey(domain, value)) != string(key) {
-			how.bad.stale = append(how.bad.stale, append([]byte(nil), key...))
+		if !bytes.Equal(dueKey(domain, value), key) {
+			how.bad.stale = append(how.bad.stale, bytes.Clone(key))
 			continue
 		}
 		if _, good := s.decodeOrNote(domain, value); !good {
@@ -331,7 +337,7 @@ func (s *Store) dueStored(b buckets, now time.Time, how scan) []due {
 		}
 		list = append(list, due{at, domain})
 	}
-	return list
+	return list, nil
 }
 
 // addCleanup has the writer remove what is wrong in the file.
@@ -343,7 +349,7 @@ func (s *Store) addCleanup(bad cleanup) {
 	defer s.mu.Unlock()
 	if s.cleanup.empty() {
 		s.cleanup = bad
-		signal(s.wake)
+		notify(s.wake)
 	}
 }
 
@@ -356,7 +362,7 @@ func (s *Store) Sync(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	target, began := s.seq, s.begun
-	signal(s.urgent)
+	notify(s.urgent)
 	for s.durable < target {
 		if s.lastErr != nil && s.ended > began {
 			err := s.lastErr
@@ -421,8 +427,8 @@ func (s *Store) Stats() Stats {
 	}
 }
 
-// signal wakes whoever listens, once.
-func signal(c chan struct{}) {
+// notify wakes whoever listens, once.
+func notify(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:

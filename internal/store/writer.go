@@ -58,7 +58,8 @@ func (s *Store) flush() error {
 	s.mu.Unlock()
 
 	var err error
-	if len(batch) > 0 || repair != nil || !clean.empty() || s.file.Load() == nil {
+	f := s.file.Load()
+	if len(batch) > 0 || repair != nil || !clean.empty() || f == nil || f.readOnly {
 		err = s.commit(batch, clean, repair)
 	}
 

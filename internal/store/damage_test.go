@@ -1,0 +1,245 @@
+package store
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"reflect"
+	"testing"
+	"time"
+
+	"tlsverdict/internal/mtasts"
+)
+
+// filled returns the path of a closed store with so many policies, and them.
+func filled(t *testing.T, n int) (string, map[string]mtasts.Cached) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "policyd.db")
+	s, _ := open(t, path)
+	kept := map[string]mtasts.Cached{}
+	for i := range n {
+		c := cached(t, fmt.Sprintf("d%05d.example", i), fmt.Sprint(i), start.Add(time.Duration(i)*time.Second))
+		s.PutPolicy(c)
+		kept[c.Domain] = c
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return path, kept
+}
+
+func asides(t *testing.T, path string) []string {
+	t.Helper()
+	list, err := filepath.Glob(path + ".corrupt-*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+// usableAgain checks that a store keeps policies, and that the next one finds them.
+func usableAgain(t *testing.T, s *Store, path string) {
+	t.Helper()
+	c := cached(t, "new.example", "1", start)
+	s.PutPolicy(c)
+	sync1(t, s)
+	want(t, s, c)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s, _ = open(t, path)
+	want(t, s, c)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestDamagedAtStart(t *testing.T) {
+	for name, content := range map[string][]byte{
+		"garbage":       bytes.Repeat([]byte("garbage!"), 8192),
+		"short":         []byte("x"),
+		"zeros":         make([]byte, 64<<10),
+		"another store": append([]byte("SQLite format 3\x00"), make([]byte, 8192)...),
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "policyd.db")
+			if err := os.WriteFile(path, content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			s, l := open(t, path)
+			list := asides(t, path)
+			if len(list) != 1 || l.count("moved aside") != 1 || l.count(filepath.Base(list[0])) == 0 {
+				t.Fatalf("aside: %q\n%s", list, l)
+			}
+			if kept, err := os.ReadFile(list[0]); err != nil || !bytes.Equal(kept, content) {
+				t.Errorf("the damaged file was changed: %v", err)
+			}
+			if s.Stats().Damaged != 1 {
+				t.Errorf("%+v", s.Stats())
+			}
+			usableAgain(t, s, path)
+		})
+	}
+}
+
+func TestEmptyFileIsNew(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "policyd.db")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, l := open(t, path)
+	if len(asides(t, path)) != 0 {
+		t.Errorf("moved aside\n%s", l)
+	}
+	usableAgain(t, s, path)
+}
+
+func TestTruncatedWhileOpen(t *testing.T) {
+	path, kept := filled(t, 2000)
+	s, l := open(t, path)
+	// Reading beyond the end of a mapped file is a fault that ends most programs.
+	if err := os.Truncate(path, 64<<10); err != nil {
+		t.Fatal(err)
+	}
+	readAll(t, s, kept)
+	if s.Stats().Damaged == 0 {
+		t.Fatalf("the damage was not seen\n%s", l)
+	}
+	usableAgain(t, s, path)
+	if len(asides(t, path)) == 0 {
+		t.Errorf("nothing moved aside\n%s", l)
+	}
+}
+
+// readAll reads all policies, and checks that each is as it was or absent. It
+// returns how many are there.
+func readAll(t *testing.T, s *Store, kept map[string]mtasts.Cached) int {
+	t.Helper()
+	n := 0
+	for domain, c := range kept {
+		got, found := s.Policy(domain)
+		if found && !reflect.DeepEqual(got, c) {
+			t.Fatalf("%s: %+v, want %+v", domain, got, c)
+		}
+		if found {
+			n++
+		}
+	}
+	s.Due(start.AddDate(1, 0, 0), len(kept))
+	return n
+}
+
+func TestOnePageLostIsNotAllLost(t *testing.T) {
+	path, kept := filled(t, 5000)
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The page with a record in the middle, whichever kind it has become.
+	page := bytes.Index(content, []byte("d02500.example")) / os.Getpagesize() * os.Getpagesize()
+	copy(content[page:], make([]byte, os.Getpagesize()))
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, l := open(t, path)
+	readAll(t, s, kept)
+	sync1(t, s)
+	s.PutPolicy(cached(t, "new.example", "1", start))
+	sync1(t, s)
+	left := readAll(t, s, kept)
+	if left < 4900 {
+		t.Errorf("%d of %d policies left after one page was lost\n%s", left, len(kept), l)
+	}
+	usableAgain(t, s, path)
+}
+
+// TestRandomDamage changes random octets: whatever happens, the process lives, no
+// policy is another than it was, and the store can be used afterwards.
+func TestRandomDamage(t *testing.T) {
+	path, kept := filled(t, 1000)
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The file is longer than what it holds.
+	used := len(bytes.TrimRight(content, "\x00"))
+	page := os.Getpagesize()
+	r := rand.New(rand.NewPCG(5, 6))
+	for round := range 40 {
+		bad := bytes.Clone(content)
+		switch round % 4 {
+		case 0:
+			bad = bad[:r.IntN(used)]
+		case 1:
+			at := r.IntN(used/page) * page
+			copy(bad[at:at+page], make([]byte, page))
+		case 2:
+			for range 1 + r.IntN(20) {
+				bad[r.IntN(used)] ^= 1 << r.IntN(8)
+			}
+		case 3:
+			a, b := r.IntN(used/page)*page, r.IntN(used/page)*page
+			copy(bad[a:a+page], content[b:b+page])
+		}
+		path := filepath.Join(t.TempDir(), "policyd.db")
+		if err := os.WriteFile(path, bad, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, _ := open(t, path)
+		left := readAll(t, s, kept)
+		usableAgain(t, s, path)
+		t.Logf("round %d: %d policies left", round, left)
+	}
+}
+
+func TestDamagedRecordsAreDropped(t *testing.T) {
+	path, kept := filled(t, 50)
+	s, l := open(t, path)
+	good := encode(kept["d00010.example"])
+	future := bytes.Clone(good)
+	future[0] = 9
+	flipped := bytes.Clone(encode(kept["d00011.example"]))
+	flipped[40] ^= 1
+	err := s.file.Load().update(func(b buckets) error {
+		if err := b.policies.Put([]byte("d00010.example"), future); err != nil {
+			return err
+		}
+		if err := b.policies.Put([]byte("d00011.example"), flipped); err != nil {
+			return err
+		}
+		// An index key without a record, and one for another time.
+		if err := b.due.Put(dueKey("ghost.example", good), nil); err != nil {
+			return err
+		}
+		return b.due.Put(dueKey("d00012.example", good), nil)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone(t, s, "d00010.example")
+	gone(t, s, "d00011.example")
+	late := start.AddDate(1, 0, 0)
+	if got := s.Due(late, 1000); len(got) != 48 {
+		t.Errorf("%d are due, want 48", len(got))
+	}
+	sync1(t, s)
+	s.PutPolicy(cached(t, "another.example", "1", start))
+	sync1(t, s)
+	if got := s.Due(late, 1000); len(got) != 49 {
+		t.Errorf("%d are due, want 49", len(got))
+	}
+	err = s.file.Load().view(func(b buckets) error {
+		if b.due.Inspect().KeyN != 49 || b.policies.Inspect().KeyN != 49 {
+			t.Errorf("%d index keys and %d records left, want 49", b.due.Inspect().KeyN, b.policies.Inspect().KeyN)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st := s.Stats(); st.Ignored < 4 || st.Damaged != 0 || l.count("unknown version") == 0 || l.count("wrong checksum") == 0 {
+		t.Errorf("%+v\n%s", st, l)
+	}
+}
