@@ -22,7 +22,8 @@ unit: ## the tests that need neither root nor packages
 race: toolchain ## the same under the race detector, which needs a C compiler
 	CGO_ENABLED=1 $(GO) test -race ./...
 
-lint: ## vet, staticcheck, gofumpt
+lint: ## vet, staticcheck, gofumpt, and the tests that read the whole tree
+	$(GO) test -count=1 ./internal/house
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
 	@unformatted=$$($(GO) tool gofumpt -l .); if [ -n "$$unformatted" ]; then echo "gofumpt: these files are not formatted; run 'go tool gofumpt -w FILE':"; echo "$$unformatted"; exit 1; fi

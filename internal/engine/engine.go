@@ -82,13 +82,11 @@ type Ruled struct {
 type Explanation struct {
 	Facts  verdict.Facts
 	Ruling verdict.Ruling
-	Until  time.Time
+	// InForce is the verdict that is answered: this ruling's, or an earlier one
+	// that still holds because this one met a failure.
+	InForce Ruled
 	// Took is how long the facts took to gather.
 	Took time.Duration
-}
-
-func (x *Explanation) ruled() Ruled {
-	return Ruled{Verdict: x.Ruling.Verdict, Source: x.Ruling.Source, Until: x.Until}
 }
 
 // entry is a kept verdict. Only claimed changes after it is stored.
@@ -166,7 +164,7 @@ func (e *Engine) Rule(ctx context.Context, d nexthop.Destination) Ruled {
 		return r
 	}
 	e.counts.misses.Add(1)
-	return e.join(ctx, d).ruled()
+	return e.join(ctx, d).InForce
 }
 
 // Cached returns the verdict that is in force, if one is known. It never waits.
@@ -190,7 +188,7 @@ func (e *Engine) Cached(d nexthop.Destination) (Ruled, bool) {
 // Explain returns the ruling on d with its facts: the one in force while those
 // are still known, else one worked out anew, which is kept.
 func (e *Engine) Explain(ctx context.Context, d nexthop.Destination) *Explanation {
-	if x, ok := e.why.GetIfPresent(d); ok && time.Now().Before(x.Until) {
+	if x, ok := e.why.GetIfPresent(d); ok && time.Now().Before(x.InForce.Until) {
 		return x
 	}
 	return e.join(ctx, d)
@@ -275,15 +273,17 @@ func (e *Engine) facts(d nexthop.Destination) verdict.Facts {
 // does not still holds: a verdict is not lowered because a lookup failed.
 func (e *Engine) keep(d nexthop.Destination, x *Explanation) {
 	now := time.Now()
-	x.Until = now.Add(e.lifetime(&x.Ruling))
+	x.InForce = Ruled{Verdict: x.Ruling.Verdict, Source: x.Ruling.Source, Until: now.Add(e.lifetime(&x.Ruling))}
 	if x.Ruling.Provisional {
 		if old, ok := e.cache.GetIfPresent(d); ok && now.Before(old.ruled.Until) {
+			x.InForce = old.ruled
 			again := &entry{ruled: old.ruled, refresh: now.Add(spread(verdict.FailureTTL))}
 			e.cache.Set(d, again)
 			return
 		}
 	}
-	n := &entry{ruled: x.ruled(), refresh: x.Until.Add(-x.Until.Sub(now) / 5)}
+	until := x.InForce.Until
+	n := &entry{ruled: x.InForce, refresh: until.Add(-until.Sub(now) / 5)}
 	e.cache.Set(d, n)
 	e.why.Set(d, x)
 }
@@ -310,9 +310,9 @@ func spread(d time.Duration) time.Duration {
 func (e *Engine) unkept(d nexthop.Destination, v verdict.Defer) *Explanation {
 	now := time.Now()
 	return &Explanation{
-		Facts:  verdict.Facts{Now: now, Destination: d, Rules: e.cfg.Rules},
-		Ruling: verdict.Ruling{Verdict: v, Reasons: []verdict.Reason{{Code: verdict.Unfinished, Subject: d.Name, Detail: v.Text}}, Provisional: true},
-		Until:  now,
+		Facts:   verdict.Facts{Now: now, Destination: d, Rules: e.cfg.Rules},
+		Ruling:  verdict.Ruling{Verdict: v, Reasons: []verdict.Reason{{Code: verdict.Unfinished, Subject: d.Name, Detail: v.Text}}, Provisional: true},
+		InForce: Ruled{Verdict: v, Until: now},
 	}
 }
 
@@ -332,6 +332,6 @@ func (e *Engine) say(d nexthop.Destination, x *Explanation) {
 		}
 	}
 	last := x.Ruling.Reasons[len(x.Ruling.Reasons)-1]
-	attrs = append(attrs, slog.String("reason", string(last.Code)), slog.Duration("ttl", time.Until(x.Until).Round(time.Second)), slog.Duration("took", x.Took.Round(time.Millisecond)))
+	attrs = append(attrs, slog.String("reason", string(last.Code)), slog.Duration("ttl", time.Until(x.InForce.Until).Round(time.Second)), slog.Duration("took", x.Took.Round(time.Millisecond)))
 	e.cfg.Log.LogAttrs(e.base, level, "ruling", attrs...)
 }

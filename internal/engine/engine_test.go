@@ -210,6 +210,10 @@ func TestFailedRefreshKeepsTheVerdict(t *testing.T) {
 		if s.calls.Load() < 2 {
 			t.Error("no refresh was tried")
 		}
+		e.why.InvalidateAll()
+		if x := e.Explain(t.Context(), dest); x.Ruling.Verdict.Name() != "defer" || x.InForce.Verdict.Name() != "none" {
+			t.Errorf("explained as %s, in force %s; the answer given must be told too", x.Ruling.Verdict.Name(), x.InForce.Verdict.Name())
+		}
 		time.Sleep(2 * time.Minute)
 		if r := e.Rule(t.Context(), dest); r.Verdict.Name() != "defer" {
 			t.Errorf("after its end: %s, want defer", r.Verdict.Name())
@@ -289,7 +293,7 @@ func TestExplainBelongsToTheRuling(t *testing.T) {
 	bubble(t, s, nil, func(t *testing.T, e *Engine) {
 		r := e.Rule(t.Context(), dest)
 		x := e.Explain(t.Context(), dest)
-		if s.calls.Load() != 1 || x.Until != r.Until || x.Facts.MX.Outcome != verdict.NXDomain {
+		if s.calls.Load() != 1 || x.InForce != r || x.Facts.MX.Outcome != verdict.NXDomain {
 			t.Errorf("the explanation is not that of the verdict in force: %+v", x)
 		}
 		e.Forget(dest)

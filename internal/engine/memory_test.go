@@ -20,8 +20,7 @@ func bytesPerEntry(t testing.TB, domains int) float64 {
 	now := time.Now()
 	for i := range domains {
 		d := nexthop.Destination{Name: fmt.Sprintf("mail-domain-%d.example", i), Port: 25}
-		x := &Explanation{Facts: verdict.Facts{Destination: d}, Ruling: verdict.Ruling{Verdict: verdict.NoPolicy{}}, Until: now.Add(time.Hour)}
-		e.cache.Set(d, &entry{ruled: x.ruled(), refresh: x.Until})
+		e.cache.Set(d, &entry{ruled: Ruled{Verdict: verdict.NoPolicy{}, Until: now.Add(time.Hour)}, refresh: now.Add(48 * time.Minute)})
 	}
 	e.cache.CleanUp()
 	after := heap()

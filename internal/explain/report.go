@@ -29,6 +29,9 @@ type Report struct {
 	Verdict string `json:"verdict"`
 	// Source is override, dane, mta-sts, prefix or none.
 	Source string `json:"source"`
+	// InForce is the earlier verdict that is still answered, where this one met
+	// a failure; Expires is then its end. Empty otherwise.
+	InForce string `json:"in_force,omitempty"`
 	// Match lists the MX names or patterns of a secure verdict.
 	Match   []string  `json:"match,omitempty"`
 	Expires time.Time `json:"expires"`
@@ -142,9 +145,12 @@ func New(x *engine.Explanation) *Report {
 		Verdict:     x.Ruling.Verdict.Name(),
 		Source:      x.Ruling.Source.String(),
 		Match:       match(x.Ruling.Verdict),
-		Expires:     x.Until.UTC().Truncate(time.Second),
+		Expires:     x.InForce.Until.UTC().Truncate(time.Second),
 		Facts:       facts(&x.Facts),
 		GatheredMS:  x.Took.Milliseconds(),
+	}
+	if x.InForce.Verdict != nil && x.InForce.Verdict.Name() != r.Verdict {
+		r.InForce = x.InForce.Verdict.Name()
 	}
 	if v, ok := x.Ruling.Verdict.(verdict.Defer); ok {
 		r.Fault, r.Error = v.Fault.String(), v.Text

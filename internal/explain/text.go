@@ -77,6 +77,9 @@ func (t *text) head(r *Report, now time.Time) {
 		t.print("  %s", t.paint(faint, "("+r.Origin+")"))
 	}
 	t.print("\n")
+	if r.InForce != "" {
+		t.print("  still answered: %s, from before the failure\n", t.paint(bold, r.InForce))
+	}
 	if r.Error != "" {
 		t.print("  %s\n", t.paint(red, r.Error))
 		t.print("  to be mended by: %s\n", r.Fault)

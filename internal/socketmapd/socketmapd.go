@@ -153,12 +153,20 @@ func (r *Responder) report(ctx context.Context, key string, reply []byte) []byte
 	return append(append(reply, "OK "...), data...)
 }
 
+// reply is what the MTA is told of a verdict.
+func (r *Responder) reply(spell dialect, v verdict.Verdict) string {
+	if r.opt.Observe {
+		return string(postfixmap.AppendNotFound(nil))
+	}
+	return string(spell(&r.opt, nil, v))
+}
+
 // Report makes the report of an explanation, with the reply of each dialect.
 func (r *Responder) Report(x *engine.Explanation) *explain.Report {
 	report := explain.New(x)
 	report.Replies = make(map[string]string)
 	for _, d := range dialects() {
-		report.Replies[d.name] = string(d.spell(&r.opt, nil, x.Ruling.Verdict))
+		report.Replies[d.name] = r.reply(d.spell, x.InForce.Verdict)
 	}
 	return report
 }

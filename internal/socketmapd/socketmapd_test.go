@@ -164,9 +164,9 @@ func (f *fixed) Rule(ctx context.Context, d nexthop.Destination) engine.Ruled {
 
 func (f *fixed) Explain(_ context.Context, d nexthop.Destination) *engine.Explanation {
 	return &engine.Explanation{
-		Facts:  verdict.Facts{Destination: d},
-		Ruling: verdict.Ruling{Verdict: f.verdict, Source: verdict.FromDANE, Reasons: []verdict.Reason{{Code: verdict.DANEAll, Subject: d.Name}}},
-		Until:  time.Now().Add(time.Hour),
+		Facts:   verdict.Facts{Destination: d},
+		Ruling:  verdict.Ruling{Verdict: f.verdict, Source: verdict.FromDANE, Reasons: []verdict.Reason{{Code: verdict.DANEAll, Subject: d.Name}}},
+		InForce: engine.Ruled{Verdict: f.verdict, Until: time.Now().Add(time.Hour)},
 	}
 }
 
