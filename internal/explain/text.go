@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"tlsverdict/internal/verdict"
 )
 
 // Style says how a text is marked up.
@@ -82,8 +84,19 @@ func (t *text) head(r *Report, now time.Time) {
 	}
 	if r.Error != "" {
 		t.print("  %s\n", t.paint(red, r.Error))
-		t.print("  to be mended by: %s\n", r.Fault)
+		t.print("  to be mended by: %s\n", party(r.Fault))
 	}
+}
+
+// party names whose fault a deferral is, to the reader of the text.
+func party(fault string) string {
+	switch fault {
+	case verdict.Operator.String():
+		return "you, on this host"
+	case verdict.Remote.String():
+		return "the remote side"
+	}
+	return "tlsverdict, or its limits"
 }
 
 // span writes a duration to two units at most.
@@ -92,19 +105,21 @@ func span(d time.Duration) string {
 	case d >= 48*time.Hour:
 		return fmt.Sprintf("%d days", d/(24*time.Hour))
 	case d >= time.Hour:
-		return strings.TrimSuffix(d.Truncate(time.Minute).String(), "0s")
+		return strings.TrimSuffix(strings.TrimSuffix(d.Truncate(time.Minute).String(), "0s"), "0m")
 	}
 	return d.String()
 }
 
 const (
-	nameWidth   = 8
+	// nameEnd is the column at which names end, whatever their indent.
+	nameEnd     = 12
+	nameWidth   = nameEnd - 2
 	statusWidth = 15
 )
 
 // line writes one fact: its name, its DNSSEC status, what was found.
 func (t *text) line(indent int, name string, a Answer, values []string) {
-	lead := strings.Repeat(" ", indent)
+	lead, width := strings.Repeat(" ", indent), nameEnd-indent
 	status, c := a.DNSSEC, statusColour(a.DNSSEC)
 	if a.Status == "failed" {
 		status, values = "failed", []string{a.Error}
@@ -116,9 +131,9 @@ func (t *text) line(indent int, name string, a Answer, values []string) {
 	if a.Alias != "" {
 		values[0] = "-> " + a.Alias + "  " + values[0]
 	}
-	t.print("%s%-*s  %s%s\n", lead, nameWidth, name, t.pad(c, status, statusWidth), values[0])
+	t.print("%s%-*s  %s%s\n", lead, width, name, t.pad(c, status, statusWidth), values[0])
 	for _, v := range values[1:] {
-		t.print("%s%-*s  %*s%s\n", lead, nameWidth, "", statusWidth, "", v)
+		t.print("%s%-*s  %*s%s\n", lead, width, "", statusWidth, "", v)
 	}
 }
 

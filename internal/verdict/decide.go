@@ -88,6 +88,13 @@ type decision struct {
 	f           *Facts
 	reasons     []Reason
 	provisional bool
+	// demanded is what demand found, once it was asked.
+	demanded *demanded
+}
+
+type demanded struct {
+	verdict Verdict
+	source  Source
 }
 
 func (d *decision) say(c Code, subject, detail string) {
@@ -149,7 +156,7 @@ func (d *decision) mx() (Verdict, Source) {
 	}
 	switch {
 	case f.MX.Outcome == NoData:
-		d.say(MXImplicit, d.name(), f.MX.Proof.String())
+		d.say(MXImplicit, d.name(), "the denial is "+f.MX.Proof.String())
 	case f.MX.Proof == Secure:
 		d.say(MXSecure, d.name(), "")
 	case f.MX.Proof == Insecure:
@@ -177,9 +184,9 @@ func (d *decision) unproven() (Verdict, Source) {
 // known stays in force (RFC 8461 §5.1): it costs nothing where the denial is true.
 func (d *decision) nowhere() (Verdict, Source) {
 	if d.f.MX.Outcome == NXDomain {
-		d.say(MXNoDomain, d.name(), d.f.MX.Proof.String())
+		d.say(MXNoDomain, d.name(), "the denial is "+d.f.MX.Proof.String())
 	} else {
-		d.say(MXNull, d.name(), d.f.MX.Proof.String())
+		d.say(MXNull, d.name(), "the record is "+d.f.MX.Proof.String())
 	}
 	if d.f.MX.Proof != Secure {
 		if v, source := d.sts(); v != nil {
@@ -270,12 +277,17 @@ func (d *decision) daneInsecureMX(t *tally) (Verdict, Source) {
 	return nil, FromNothing
 }
 
-// demand returns what the signals beside DANE ask for, or nil.
+// demand returns what the signals beside DANE ask for, or nil. Several rungs may
+// ask; the reasons are given once.
 func (d *decision) demand() (Verdict, Source) {
-	if v, source := d.sts(); v != nil {
-		return v, source
+	if d.demanded == nil {
+		v, source := d.sts()
+		if v == nil {
+			v, source = d.prefix()
+		}
+		d.demanded = &demanded{v, source}
 	}
-	return d.prefix()
+	return d.demanded.verdict, d.demanded.source
 }
 
 // sts reads the MTA-STS policy; a nil verdict means that none is enforced.
@@ -325,16 +337,16 @@ func (d *decision) enforceSTS(p *mtasts.Cached) (Verdict, Source) {
 		d.say(STSObserved, d.name(), "")
 		return nil, FromNothing
 	}
+	for _, host := range d.mxNames() {
+		if !p.Policy.Match(host) {
+			d.say(STSUnlisted, host, "")
+		}
+	}
 	d.say(STSEnforce, d.name(), patternList(p.Policy.MX))
 	patterns := p.Policy.Renderable()
 	if len(patterns) == 0 {
 		d.say(STSUnwritable, d.name(), "")
 		return Defer{Remote, "the MTA-STS policy of " + d.name() + " lists no host name that an MX could have"}, FromSTS
-	}
-	for _, host := range d.mxNames() {
-		if !p.Policy.Match(host) {
-			d.say(STSUnlisted, host, "")
-		}
 	}
 	return STS{Domain: p.Domain, Patterns: spell(patterns), Lines: p.Policy.Lines}, FromSTS
 }

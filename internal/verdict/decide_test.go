@@ -145,7 +145,7 @@ func TestLadder(t *testing.T) {
 		{"mx fails beside STS", edit(sts(facts(Secure)), func(f *Facts) { f.MX = servfail[MX]() }), "defer", FromNothing, MXFailed},
 		{"nxdomain", edit(facts(Secure), func(f *Facts) { f.MX = Answer[MX]{Outcome: NXDomain, Proof: Secure} }), "none", FromNothing, Nothing},
 		{"nxdomain unsigned", edit(facts(Secure), func(f *Facts) { f.MX = Answer[MX]{Outcome: NXDomain, Proof: Insecure} }), "none", FromNothing, Nothing},
-		{"nxdomain unsigned, STS known", edit(sts(facts(Secure)), func(f *Facts) { f.MX = Answer[MX]{Outcome: NXDomain, Proof: Insecure} }), "secure", FromSTS, STSUnlisted},
+		{"nxdomain unsigned, STS known", edit(sts(facts(Secure)), func(f *Facts) { f.MX = Answer[MX]{Outcome: NXDomain, Proof: Insecure} }), "secure", FromSTS, STSEnforce},
 		{"null mx", edit(facts(Secure), func(f *Facts) { f.MX = found(Secure, MX{}) }), "none", FromNothing, Nothing},
 		{"null mx unsigned, STS known", edit(sts(facts(Secure)), func(f *Facts) { f.MX = found(Insecure, MX{}) }), "secure", FromSTS, STSEnforce},
 		{"mx unproven", facts(Indeterminate, "usable"), "defer", FromNothing, NoProof},
@@ -235,6 +235,13 @@ func TestLadder(t *testing.T) {
 			}
 			if got := r.Reasons[len(r.Reasons)-1].Code; got != tc.decisive {
 				t.Errorf("the last reason is %s, want %s\n%s", got, tc.decisive, explain(r))
+			}
+			seen := make(map[Reason]bool)
+			for _, reason := range r.Reasons {
+				if seen[reason] {
+					t.Errorf("%s is said twice\n%s", reason.Code, explain(r))
+				}
+				seen[reason] = true
 			}
 			if r.TTL < 0 {
 				t.Errorf("TTL %v", r.TTL)
