@@ -173,3 +173,14 @@ func TestInForce(t *testing.T) {
 		t.Error(b.String())
 	}
 }
+
+func TestSpan(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		29 * time.Second: "29s", time.Minute: "1m", 90 * time.Second: "1m30s", time.Hour: "1h",
+		70 * time.Minute: "1h10m", 10 * time.Hour: "10h", 72 * time.Hour: "3 days",
+	} {
+		if got := span(d); got != want {
+			t.Errorf("span(%v) = %q, want %q", d, got, want)
+		}
+	}
+}

@@ -101,13 +101,19 @@ func party(fault string) string {
 
 // span writes a duration to two units at most.
 func span(d time.Duration) string {
-	switch {
-	case d >= 48*time.Hour:
+	if d >= 48*time.Hour {
 		return fmt.Sprintf("%d days", d/(24*time.Hour))
-	case d >= time.Hour:
-		return strings.TrimSuffix(strings.TrimSuffix(d.Truncate(time.Minute).String(), "0s"), "0m")
 	}
-	return d.String()
+	if d >= time.Hour {
+		d = d.Truncate(time.Minute)
+	}
+	s := d.String()
+	for _, zero := range []string{"m0s", "h0m"} {
+		if strings.HasSuffix(s, zero) {
+			s = s[:len(s)-2]
+		}
+	}
+	return s
 }
 
 const (
