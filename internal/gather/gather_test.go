@@ -429,6 +429,25 @@ func TestRefresh(t *testing.T) {
 	})
 }
 
+// TestIdlePolicyExpires: a domain that gets no mail costs its policy host nothing.
+func TestIdlePolicyExpires(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(hosts(1), &web{policy: enforced(t)})
+		long, err := mtasts.ParsePolicy([]byte("version: STSv1\nmode: enforce\nmx: *.example.com\nmax_age: 31557600\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.store.PutPolicy(mtasts.Cached{Domain: domain}.AfterSuccess(time.Now(), "1", long, 0).AfterUse(time.Now()))
+		time.Sleep(mtasts.IdleLimit + 48*time.Hour)
+		if err := r.Policies.Refresh(t.Context(), hosts(1), domain); err != nil || r.web.got != 0 {
+			t.Errorf("%v, %d fetches of an idle policy", err, r.web.got)
+		}
+		if c, ok := r.store.Policy(domain); !ok || !c.Fresh(time.Now()) || c.RefreshDue(time.Now(), mtasts.IdleLimit) {
+			t.Errorf("kept %+v", c)
+		}
+	})
+}
+
 // TestOneFetchAtOnce: askers of several destinations share it, and a crowd of
 // domains is refused rather than queued without end.
 func TestOneFetchAtOnce(t *testing.T) {

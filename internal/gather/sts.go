@@ -306,8 +306,8 @@ func fetchFailure(domain string, err error) *verdict.STSFailure {
 }
 
 // Refresh fetches the policy of a domain anew because its time has come,
-// whatever its TXT record says (RFC 8461 §3.3, §10.2). An expired policy, and
-// one that nothing used for long, is dropped instead.
+// whatever its TXT record says (RFC 8461 §3.3, §10.2). An expired policy is
+// dropped instead, and one that nothing used for long is left to expire.
 func (p *Policies) Refresh(ctx context.Context, s Session, domain string) error {
 	now := p.clock()
 	c, ok := p.store.Policy(domain)
@@ -316,6 +316,10 @@ func (p *Policies) Refresh(ctx context.Context, s Session, domain string) error 
 	}
 	if !c.Fresh(now) {
 		p.store.DeletePolicy(domain)
+		return nil
+	}
+	if c.Idle(now, mtasts.IdleLimit) {
+		p.store.PutPolicy(c.Retire())
 		return nil
 	}
 	id := c.ID

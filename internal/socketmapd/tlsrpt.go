@@ -44,9 +44,10 @@ func appendReport(opt *Options, dst []byte, r *verdict.STSReport) []byte {
 }
 
 // appendBounded drops what is only reported where the line would not fit in a
-// reply, never what is enforced.
+// reply, or where a policy's own text cannot be written in it; never what is
+// enforced.
 func appendBounded(dst []byte, p *postfixmap.TLSPolicy) []byte {
-	if fits(p) {
+	if fits(p) && p.Check(postfixmap.V3_10) == nil {
 		return appendPolicy(dst, p, postfixmap.V3_10)
 	}
 	if p.PolicyStrings = nil; fits(p) {
