@@ -342,7 +342,7 @@ func (d *decision) enforceSTS(p *mtasts.Cached) (Verdict, Source) {
 			d.say(STSUnlisted, host, "")
 		}
 	}
-	d.say(STSEnforce, d.name(), patternList(p.Policy.MX))
+	d.say(STSEnforce, d.name(), few(p.Policy.MX))
 	patterns := p.Policy.Renderable()
 	if len(patterns) == 0 {
 		d.say(STSUnwritable, d.name(), "")
@@ -466,22 +466,6 @@ func spell(patterns []mtasts.Pattern) []string {
 		out[i] = p.String()
 	}
 	return out
-}
-
-// patternList writes the first few patterns for people.
-func patternList(patterns []mtasts.Pattern) string {
-	const most = 5
-	s := ""
-	for i, p := range patterns {
-		if i == most {
-			return fmt.Sprintf("%s and %d more", s, len(patterns)-most)
-		}
-		if i > 0 {
-			s += ", "
-		}
-		s += p.String()
-	}
-	return s
 }
 
 // writable drops names that are no host names: no certificate can be valid for them.

@@ -128,23 +128,23 @@ func (h *Host) classify(l *TLSALookup) judgement {
 		detail = "at " + l.Base + ", "
 	}
 	if tlsa.Classify(records) == tlsa.Usable {
-		return judgement{class: usable, reason: Reason{TLSAUsable, h.Name, detail + summary(records)}}
+		return judgement{class: usable, reason: Reason{TLSAUsable, h.Name, detail + few(records)}}
 	}
 	return judgement{class: unusable, reason: Reason{TLSAUnusable, h.Name, detail + records[0].Defect()}}
 }
 
-// summary lists a few records as a zone file writes them.
-func summary(records []tlsa.Record) string {
+// few writes the first of a list for people, and how many more there are.
+func few[T fmt.Stringer](list []T) string {
 	const most = 4
 	s := ""
-	for i, r := range records {
+	for i, item := range list {
 		if i == most {
-			return fmt.Sprintf("%s and %d more", s, len(records)-most)
+			return fmt.Sprintf("%s and %d more", s, len(list)-most)
 		}
 		if i > 0 {
 			s += ", "
 		}
-		s += r.String()
+		s += item.String()
 	}
 	return s
 }
