@@ -80,7 +80,7 @@ func newDNS() (*DNS, error) {
 	}
 	d := &DNS{fill: fill, zones: make(map[string]*zone), behaviour: make(map[string]Behaviour)}
 	// The root is signed. The others are zones that resolvers serve themselves
-	// (RFC 6303 §4.2, RFC 8375 §6), and that nobody signs.
+	// (RFC 6303 §4.1, RFC 8375 §6), and that nobody signs.
 	return d, d.Load(`
 zone . secure
 @  NS  a.root-servers.invalid.

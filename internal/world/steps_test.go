@@ -230,14 +230,17 @@ func (p *player) ruling(first, second func() error) error {
 	if err != nil || p.last.took >= p.cfg.Socketmap.Deadline {
 		return err
 	}
-	// What the first set off in the background is the first's.
+	// What the second asked for itself does not count; what a hit sets off in the
+	// background does. A hit takes no time.
 	synctest.Wait()
-	asked, fetched := len(p.allQuestions()), len(p.w.Web.Fetched())
+	asked, fetched, begin := len(p.allQuestions()), len(p.w.Web.Fetched()), time.Now()
 	if err := second(); err != nil {
 		return err
 	}
-	p.last.asked += len(p.allQuestions()) - asked
-	p.last.fetched += len(p.w.Web.Fetched()) - fetched
+	if time.Since(begin) > 0 {
+		p.last.asked += len(p.allQuestions()) - asked
+		p.last.fetched += len(p.w.Web.Fetched()) - fetched
+	}
 	return p.agree()
 }
 
