@@ -1,0 +1,146 @@
+package dnssec
+
+import (
+	"crypto/sha256"
+	"sync"
+)
+
+// What one destination can make this program do (CVE-2023-50387, KeyTrap, and
+// CVE-2023-50868), whatever its zones hold.
+const (
+	// MaxQueries bounds the questions that are sent upstream.
+	MaxQueries = 100
+	// MaxChecks bounds the signatures that are checked, counted at the price of
+	// the dearest kind: 64 of ECDSA P-384, or six times as many of P-256.
+	MaxChecks = 64
+	// MaxFailures bounds the signature checks that fail.
+	MaxFailures = 16
+	// MaxHashes bounds the NSEC3 hashes, counted at the price of one with the most
+	// iterations that are acted upon; zones without iterations have 51 times as many.
+	MaxHashes = 64
+	// MaxLinks bounds the CNAME and DNAME links from a name to its records.
+	MaxLinks = 8
+	// MaxIterations is the largest NSEC3 iteration count that proves anything; above
+	// it a zone counts as insecure (RFC 9276 §3.2).
+	MaxIterations = 50
+
+	// maxTried bounds the RRSIGs that are tried for one RRset.
+	maxTried = 8
+	// maxCollisions bounds the keys of one tag and algorithm that are tried.
+	maxCollisions = 4
+	// maxKeys bounds the keys in one DNSKEY RRset. The largest that is known to be in
+	// use has fewer than twenty.
+	maxKeys = 64
+	// maxDigests bounds the DS digests that are computed for one DNSKEY RRset.
+	maxDigests = 32
+	// maxDenials bounds the NSEC and NSEC3 RRsets that are looked at in one message.
+	maxDenials = 24
+)
+
+// Prices of one signature check, in units of about 75 µs: what P-256 takes.
+const (
+	priceCheap = 1  // P-256, Ed25519, RSA up to 2048 bits
+	priceRSA   = 3  // RSA up to 4096 bits
+	priceP384  = 6  // ECDSA P-384
+	priceBig   = 10 // RSA with an exponent above 2^31-1
+
+	checkUnits = MaxChecks * priceP384
+	// hashUnits are blocks of SHA-1.
+	hashUnits = MaxHashes * (MaxIterations + 1)
+)
+
+// Budget is what is left to spend on one destination. All its questions share it,
+// and no restart gives anything back. The zero value is a full one. It is safe for
+// concurrent use.
+//
+// It also keeps what was paid for: a signature that was found good is not checked
+// again, and a name is hashed once.
+type Budget struct {
+	mu       sync.Mutex
+	spent    Spent
+	units    int
+	blocks   int
+	verified map[[sha256.Size]byte]bool
+	hashed   map[string]hash
+}
+
+// Spent is what a destination has cost so far.
+type Spent struct {
+	// Queries were sent upstream.
+	Queries int
+	// Checks of signatures were made, of which Failures failed.
+	Checks, Failures int
+	// Hashes of NSEC3 were computed.
+	Hashes int
+}
+
+// Spent returns what was spent so far.
+func (b *Budget) Spent() Spent {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.spent
+}
+
+// query takes one query and reports whether there was one.
+func (b *Budget) query() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.spent.Queries >= MaxQueries {
+		return false
+	}
+	b.spent.Queries++
+	return true
+}
+
+// check takes one signature check of a price. known reports that the same one was
+// good before, so that it need not be made.
+func (b *Budget) check(id [sha256.Size]byte, price int) (known, ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.verified[id] {
+		return true, true
+	}
+	if b.spent.Failures >= MaxFailures || b.units+price > checkUnits {
+		return false, false
+	}
+	b.units += price
+	b.spent.Checks++
+	return false, true
+}
+
+// checked notes how a check ended.
+func (b *Budget) checked(id [sha256.Size]byte, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err != nil {
+		b.spent.Failures++
+		return
+	}
+	if b.verified == nil {
+		b.verified = make(map[[sha256.Size]byte]bool)
+	}
+	b.verified[id] = true
+}
+
+// hash returns a name's NSEC3 hash; it reports whether there was enough left.
+func (b *Budget) hash(n name, p params) (hash, bool) {
+	key := string(n) + p.salt + string([]byte{byte(p.iterations)}) // a name ends itself
+	b.mu.Lock()
+	h, known := b.hashed[key]
+	price := p.price(n)
+	if known || b.blocks+price > hashUnits {
+		b.mu.Unlock()
+		return h, known
+	}
+	b.blocks += price
+	b.spent.Hashes++
+	b.mu.Unlock()
+	h = p.hash(n)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.hashed == nil {
+		b.hashed = make(map[string]hash)
+	}
+	b.hashed[key] = h
+	return h, true
+}

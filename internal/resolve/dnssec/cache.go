@@ -1,0 +1,171 @@
+package dnssec
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// cut is what was proven of a name: whether a zone begins there, and with what keys.
+type cut struct {
+	kind cutKind
+	// zone is the zone that begins here; nil for noCut and noName.
+	zone *zone
+	err  *Error
+	// until is when it must be learnt anew. Nothing is used after that.
+	until time.Time
+}
+
+// bogusLife is how long a broken delegation is remembered (RFC 4035 §4.7): long
+// enough that it costs little, short enough that mending it shows.
+const bogusLife = 45 * time.Second
+
+// cuts remembers zone cuts by name, one flight each.
+type cuts struct {
+	mu      sync.Mutex
+	entries map[name]*entry
+	weight  int
+	limit   int
+}
+
+// entry is a cut that is being learnt, or known when done is closed.
+type entry struct {
+	done   chan struct{}
+	cut    cut
+	born   time.Time
+	weight int
+	// orphaned: who learnt it gave up or ran out of means, which says nothing to others.
+	orphaned bool
+}
+
+const entryWeight = 500 // octets, about, with its share of the map
+
+func newCuts(limit int) *cuts {
+	return &cuts{entries: make(map[name]*entry), limit: limit}
+}
+
+// get returns what is known of a name, or lets learn find out for all who ask.
+func (c *cuts) get(ctx context.Context, n name, now func() time.Time, learn func() cut) cut {
+	for {
+		e, mine := c.join(n, now())
+		if mine {
+			e.cut = learn()
+			c.settle(n, e, now(), ctx.Err() != nil)
+			return e.cut
+		}
+		select {
+		case <-e.done:
+			if !e.orphaned {
+				return e.cut
+			}
+		case <-ctx.Done():
+			return cut{err: gaveUp(ctx, n)}
+		}
+	}
+}
+
+func gaveUp(ctx context.Context, n name) *Error {
+	return &Error{Why: NoReply, Subject: subject(n, 0), Detail: "gave up", Err: context.Cause(ctx)}
+}
+
+// join returns the entry of a name; mine reports that the caller must settle it.
+func (c *cuts) join(n name, now time.Time) (e *entry, mine bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e = c.entries[n]; e != nil && !e.stale(now) {
+		return e, false
+	}
+	if e != nil {
+		c.drop(n, e)
+	}
+	e = &entry{done: make(chan struct{})}
+	c.entries[n] = e
+	return e, true
+}
+
+// stale reports an entry that is known and over its time.
+func (e *entry) stale(now time.Time) bool {
+	select {
+	case <-e.done:
+		return !now.Before(e.cut.until)
+	default:
+		return false
+	}
+}
+
+// settle keeps what was learnt, or, where nothing was, forgets that it was asked.
+func (c *cuts) settle(n name, e *entry, now time.Time, abandoned bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e.born = now
+	if e.cut.err != nil && e.cut.err.passing() {
+		e.orphaned = abandoned || e.cut.err.Why == OverBudget
+		delete(c.entries, n)
+	} else {
+		e.weight = entryWeight
+		if e.cut.zone != nil && e.cut.zone.keys != nil {
+			e.weight += e.cut.zone.keys.weight()
+		}
+		c.weight += e.weight
+		c.shrink(n, now)
+	}
+	close(e.done)
+}
+
+// shrink makes room: what is over its time goes first, then any but the top-level
+// domains, which everyone needs.
+func (c *cuts) shrink(keep name, now time.Time) {
+	if c.weight <= c.limit {
+		return
+	}
+	for n, e := range c.entries {
+		if n != keep && e.weight > 0 && e.stale(now) {
+			c.drop(n, e)
+		}
+	}
+	for n, e := range c.entries {
+		if c.weight <= c.limit*9/10 {
+			return
+		}
+		if n != keep && e.weight > 0 && n.labels() > 1 {
+			c.drop(n, e)
+		}
+	}
+}
+
+func (c *cuts) drop(n name, e *entry) {
+	c.weight -= e.weight
+	delete(c.entries, n)
+}
+
+// forget drops what was learnt of a name before a time, so that it is learnt anew.
+func (c *cuts) forget(n name, before time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e := c.entries[n]; e != nil && e.weight > 0 && e.born.Before(before) {
+		c.drop(n, e)
+	}
+}
+
+// known reports that a name is known, or being learnt.
+func (c *cuts) known(n name, now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := c.entries[n]
+	return e != nil && !e.stale(now)
+}
+
+// unsigned returns whether the name is at or below a cut that is known to be unsigned,
+// so that nothing about it need be asked.
+func (c *cuts) unsigned(n name, now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for ; ; n = n.parent() {
+		if e := c.entries[n]; e != nil && e.weight > 0 && !e.stale(now) && e.cut.kind == unsignedCut {
+			return true
+		}
+		if n == root {
+			return false
+		}
+	}
+}

@@ -1,0 +1,57 @@
+// Package dnssec proves DNS answers: a validating stub (RFC 4033 §3, RFC 4035 §4, §5)
+// behind recursive name servers that it need not trust.
+//
+// # What it does
+//
+// A Validator holds trust anchors and what was proven of zone cuts. A Session answers
+// the questions of one destination through an Upstream, which sends queries with DO and
+// CD. Every answer comes with its proof:
+//
+//   - Secure: a chain of signatures leads from an anchor to the records, or to the
+//     NSEC or NSEC3 that deny them.
+//   - Insecure: a signed zone proves that a zone on the way down is not signed, or the
+//     chain ends in algorithms, iterations or an opt-out span that prove nothing.
+//   - Bogus: signatures are required and do not hold. The answer has failed.
+//   - Indeterminate: nothing could be learnt, and the answer has failed; or no anchor is
+//     above the name, so that its records may be read and prove nothing.
+//
+// The chain is walked from the top: each level is a question for DS that the zone above
+// must answer with proof. So an RRset is checked only with the keys of its proven zone,
+// and a missing signature never makes anything insecure. The signer that a signature
+// names is a hint where to walk, and no more.
+//
+//	v := dnssec.New(dnssec.Config{})
+//	s := v.Session(upstream)
+//	mx := s.Lookup(ctx, "example.com.", dns.TypeMX)
+//	if mx.Outcome == verdict.Failed {
+//		return mx.Err // "dnssec: example.com. MX: signature expired: expired at ..."
+//	}
+//	for _, step := range mx.Chain() {
+//		fmt.Println(step) // ". DNSKEY: a trust anchor matches, signed by 20326/RSASHA256", ...
+//	}
+//
+// What goes wrong at an anchor goes wrong for every destination: an upstream that strips
+// signatures, or a clock that is off. Error.Anchor tells it from a destination that is
+// bogus, and Session.Check looks for it.
+//
+// # Files
+//
+// The proofs are functions of RRsets, keys, a time and a Budget, without I/O: canonical.go
+// (names and their order), rrset.go (signatures), algorithm.go, keys.go and ds.go (keys),
+// denial.go, nsec.go and nsec3.go. The walk asks and remembers: walk.go (zone cuts),
+// answer.go (answers and aliases), validator.go (sessions), cache.go. anchor.go, trace.go
+// and fault.go are data.
+//
+// # Limits
+//
+// One Budget is shared by all questions of a destination: see the constants. Where it ends
+// the answer has failed, and nothing is remembered of it. The cache of zone cuts is bounded
+// by octets. Nothing is used past its TTL, which is the least of the records' TTL, the
+// original TTL and the time until the signature expires; a broken delegation is remembered
+// for 45 seconds. What does not hold is asked for once more, elsewhere.
+//
+// Not supported: Ed448 and GOST (zones that have nothing else are insecure), RSA below 1024
+// or above 4096 bits or with exponents above 64 bits (such a key signs nothing), RFC 5011
+// (Warnings says when anchors need renewal), answers out of cached denials (RFC 8198), and
+// the types ANY, RRSIG, NSEC and NSEC3 as questions.
+package dnssec

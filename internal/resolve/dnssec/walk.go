@@ -1,0 +1,290 @@
+package dnssec
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"tlsverdict/internal/verdict"
+)
+
+// zone is a zone whose status is known.
+type zone struct {
+	apex name
+	// proof is Secure where keys hold, or Insecure from here on down. It is Indeterminate
+	// where no anchor is above: what is answered may be read and proves nothing.
+	proof  verdict.Proof
+	keys   *keys // nil unless Secure
+	parent *zone // nil for an anchored one
+	step   Step
+	until  time.Time
+}
+
+// zoneOf walks from the closest anchor down to the zone that a name is in. Each level
+// is a question for DS that the zone above must answer with proof: only a proven lack
+// of DS makes what is below insecure, never a lack of signatures (CVE-2023-7008). The
+// walk ends at the first insecure zone. With an error it returns how far it came.
+func (s *Session) zoneOf(ctx context.Context, n name) (*zone, *Error) {
+	apex, ok := s.v.anchors.closest(n)
+	if !ok {
+		return &zone{apex: root, step: Step{Kind: StepUnknown, Subject: n.String()}, until: s.v.now().Add(time.Hour)}, nil
+	}
+	s.ahead(ctx, n, apex.labels())
+	top := s.v.cuts.get(ctx, apex, s.v.now, func() cut { return s.proveAnchor(ctx, apex) })
+	if top.err != nil {
+		return nil, top.err
+	}
+	z := top.zone
+	for depth := apex.labels() + 1; depth <= n.labels() && z.proof == verdict.Secure; depth++ {
+		c := n.suffix(depth)
+		above := z
+		got := s.v.cuts.get(ctx, c, s.v.now, func() cut { return s.proveCut(ctx, above, c) })
+		switch {
+		case got.err != nil:
+			return z, got.err
+		case got.kind == noName:
+			return z, nil
+		case got.zone != nil:
+			z = got.zone
+		}
+	}
+	return z, nil
+}
+
+// mostAhead bounds the levels that are asked for before it is known that they matter.
+const mostAhead = 5
+
+// ahead sends for the DS of every level that is not known, so that a chain of many
+// cold levels takes one round.
+func (s *Session) ahead(ctx context.Context, n name, from int) {
+	now := s.v.now()
+	if s.v.cuts.unsigned(n, now) {
+		return
+	}
+	sent := 0
+	for depth := from + 1; depth <= n.labels() && sent < mostAhead; depth++ {
+		if c := n.suffix(depth); !s.v.cuts.known(c, now) {
+			s.begin(ctx, question(c, dns.TypeDS, 0))
+			sent++
+		}
+	}
+}
+
+// prefetch sends for the DS and DNSKEY of the zones that will probably be needed for a
+// question, while the question itself is on its way: those above a host or a service,
+// and for other types the name itself.
+func (s *Session) prefetch(ctx context.Context, n name, rtype uint16) {
+	for n.underscored() {
+		n = n.parent()
+	}
+	if rtype == dns.TypeA || rtype == dns.TypeAAAA || rtype == dns.TypeTLSA || rtype == dns.TypeCNAME || rtype == dns.TypeDS {
+		if n.labels() > 2 || rtype == dns.TypeDS {
+			n = n.parent()
+		}
+	}
+	apex, ok := s.v.anchors.closest(n)
+	now := s.v.now()
+	if !ok || s.v.cuts.unsigned(n, now) {
+		return
+	}
+	if !s.v.cuts.known(apex, now) {
+		s.begin(ctx, question(apex, dns.TypeDNSKEY, 0))
+	}
+	sent := 0
+	for depth := apex.labels() + 1; depth <= n.labels() && sent < mostAhead; depth++ {
+		if c := n.suffix(depth); !c.underscored() && !s.v.cuts.known(c, now) {
+			s.begin(ctx, question(c, dns.TypeDS, 0))
+			s.begin(ctx, question(c, dns.TypeDNSKEY, 0))
+			sent++
+		}
+	}
+}
+
+// tries is how often a question is asked whose replies do not hold.
+const tries = 2
+
+// proveAnchor validates the keys of an anchored zone. Whatever fails here fails for
+// every destination, and says nothing about any of them.
+func (s *Session) proveAnchor(ctx context.Context, apex name) cut {
+	usable := s.v.suite.usable(s.v.anchors.zones[apex])
+	if len(usable) == 0 {
+		z := &zone{apex: apex, proof: verdict.Insecure, until: s.v.now().Add(time.Hour)}
+		z.step = Step{Kind: StepUnsigned, Subject: apex.String(), Zone: apex.String(), Proof: verdict.Insecure, Detail: "the trust anchors have unsupported algorithms only"}
+		return cut{kind: unsignedCut, zone: z, until: z.until}
+	}
+	var first *Error
+	for again := range tries {
+		ks, proof, err := s.proveKeys(ctx, apex, usable, again)
+		if err == nil {
+			z := &zone{apex: apex, proof: verdict.Secure, keys: ks, until: s.v.now().Add(proof.ttl)}
+			z.step = Step{Kind: StepAnchor, Subject: subject(apex, dns.TypeDNSKEY), Zone: apex.String(), Keys: []KeyID{proof.by}, Proof: verdict.Secure}
+			return cut{kind: signedCut, zone: z, until: z.until}
+		}
+		err.Anchor = true
+		if first == nil {
+			first = err
+		}
+		if err.passing() {
+			break
+		}
+	}
+	return cut{err: first, until: s.v.now().Add(bogusLife)}
+}
+
+// proveKeys asks for the DNSKEY RRset of a zone and validates it.
+func (s *Session) proveKeys(ctx context.Context, apex name, usable []delegationSigner, again int) (*keys, seal, *Error) {
+	m, err := s.ask(ctx, question(apex, dns.TypeDNSKEY, again))
+	if err != nil {
+		return nil, seal{}, err.copy()
+	}
+	set := m.answer.find(apex, dns.TypeDNSKEY)
+	if set == nil {
+		return nil, seal{}, &Error{Why: NoKey, Subject: subject(apex, dns.TypeDNSKEY), Detail: "there is none, but there are DS (" + tagsOf(usable) + ")"}
+	}
+	ks, proof, err := s.v.suite.prove(set, usable, s.v.now(), &s.budget)
+	if err == nil {
+		s.v.note(set)
+	}
+	return ks, proof, err
+}
+
+// note reviews the anchors of a zone whose keys were just validated.
+func (v *Validator) note(set *rrset) {
+	if _, anchored := v.anchors.zones[set.owner]; !anchored {
+		return
+	}
+	found := v.anchors.review(set)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.warnings[set.owner] = found
+}
+
+func (e *Error) copy() *Error {
+	c := *e
+	return &c
+}
+
+// proveCut finds out whether a zone begins at a name in or below a secure zone. What
+// does not hold is asked for once more, elsewhere.
+func (s *Session) proveCut(ctx context.Context, above *zone, c name) cut {
+	var first *Error
+	for again := range tries {
+		got := s.tryCut(ctx, above, c, again)
+		if got.err == nil {
+			return got
+		}
+		if first == nil {
+			first = got.err
+		}
+		if got.err.passing() {
+			break
+		}
+	}
+	return cut{err: first, until: s.v.now().Add(bogusLife)}
+}
+
+func (s *Session) tryCut(ctx context.Context, above *zone, c name, again int) cut {
+	m, err := s.ask(ctx, question(c, dns.TypeDS, again))
+	if err != nil {
+		return cut{err: err}
+	}
+	if set := m.answer.find(c, dns.TypeDS); set != nil {
+		return s.signedCut(ctx, above, set, again)
+	}
+	if set := m.redirect(c, above.apex); set != nil {
+		proof, err := set.verify(above.keys, s.v.now(), &s.budget)
+		if err != nil {
+			return cut{err: err}
+		}
+		// A name that is an alias is no zone cut (RFC 1034 §3.6.2), though there may be
+		// cuts below; below a DNAME there is nothing (RFC 6672 §2.4).
+		kind := noCut
+		if set.rtype == dns.TypeDNAME {
+			kind = noName
+		}
+		return cut{kind: kind, until: s.v.now().Add(proof.ttl)}
+	}
+	d, err := m.denials(above.keys, s.v.now(), &s.budget)
+	if err != nil {
+		return cut{err: err}
+	}
+	kind, f := d.delegation(c)
+	until := s.v.now().Add(m.negativeTTL(f.ttl))
+	switch kind {
+	case noCut, noName:
+		return cut{kind: kind, until: until}
+	case unsignedCut:
+		step := Step{Kind: StepUnsigned, Subject: subject(c, dns.TypeDS), Zone: above.apex.String(), Keys: []KeyID{f.by}, Proof: verdict.Insecure, Detail: f.how}
+		return cut{kind: kind, zone: &zone{apex: c, proof: verdict.Insecure, parent: above, step: step, until: until}, until: until}
+	}
+	return cut{err: d.why(c, dns.TypeDS)}
+}
+
+// negativeTTL bounds the TTL of a denial by that of the SOA, where there is one. The
+// SOA itself is not proven, so that it may only shorten it (RFC 9077 §3).
+func (m *message) negativeTTL(ttl time.Duration) time.Duration {
+	if m.hasSOA {
+		ttl = min(ttl, m.soa)
+	}
+	return ttl
+}
+
+// redirect returns the CNAME at a name, or a DNAME above it and inside a zone.
+func (m *message) redirect(n, zone name) *rrset {
+	if set := m.answer.find(n, dns.TypeCNAME); set != nil && len(set.sigs) > 0 {
+		return set
+	}
+	if set := m.dname(n); set != nil && set.owner.within(zone) {
+		return set
+	}
+	return nil
+}
+
+// dname returns the DNAME that is closest above a name, or nil.
+func (m *message) dname(n name) *rrset {
+	var best *rrset
+	for _, set := range m.answer {
+		if set.rtype == dns.TypeDNAME && n.below(set.owner) && (best == nil || set.owner.below(best.owner)) {
+			best = set
+		}
+	}
+	return best
+}
+
+// signedCut follows a DS RRset to the keys of the child.
+func (s *Session) signedCut(ctx context.Context, above *zone, set *rrset, again int) cut {
+	proof, err := set.verify(above.keys, s.v.now(), &s.budget)
+	if err != nil {
+		return cut{err: err}
+	}
+	if proof.encloser != "" {
+		return cut{err: &Error{Why: BadSignature, Subject: set.String(), Detail: "a delegation that was expanded from a wildcard"}}
+	}
+	all, bad := readDS(set)
+	if bad != nil {
+		return cut{err: &Error{Why: Malformed, Subject: set.String(), Detail: bad.Error()}}
+	}
+	z := &zone{apex: set.owner, parent: above, until: s.v.now().Add(proof.ttl)}
+	usable := s.v.suite.usable(all)
+	if len(usable) == 0 {
+		z.proof = verdict.Insecure
+		z.step = Step{
+			Kind: StepUnsigned, Subject: set.String(), Zone: above.apex.String(), Keys: []KeyID{proof.by}, Proof: verdict.Insecure,
+			Detail: fmt.Sprintf("no DS of %d has a supported algorithm and digest", len(all)),
+		}
+		return cut{kind: unsignedCut, zone: z, until: z.until}
+	}
+	ks, own, err := s.proveKeys(ctx, set.owner, usable, again)
+	if err != nil {
+		return cut{err: err}
+	}
+	z.proof, z.keys = verdict.Secure, ks
+	z.until = s.v.now().Add(min(proof.ttl, own.ttl))
+	z.step = Step{
+		Kind: StepDelegation, Subject: subject(set.owner, dns.TypeDNSKEY), Zone: above.apex.String(),
+		Keys: []KeyID{proof.by, own.by}, Proof: verdict.Secure,
+	}
+	return cut{kind: signedCut, zone: z, until: z.until}
+}
