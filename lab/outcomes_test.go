@@ -52,6 +52,8 @@ func calmDANE() []outcome {
 		{name: "dane-insecure-mx", to: "daneforeign.example", reply: "OK dane", status: "sent", log: trusted, host: "mx.dane.example", how: "sni"},
 		{name: "mx-bogus", to: "mxbogus.example", reply: "TEMP", status: "deferred", log: `mxbogus\.example`},
 		{name: "dane-u-label", to: "bücher.example", key: "xn--bcher-kva.example", reply: "OK dane-only", status: "sent", log: verified, host: "mx.xn--bcher-kva.example", how: "sni"},
+		{name: "socket-in-queue-directory", to: "inqueue.example", reply: "OK dane-only", status: "sent", log: verified, host: "mx.inqueue.example", how: "sni"},
+		{name: "socket-through-proxymap", to: "proxied.example", reply: "OK dane-only", status: "sent", log: verified, host: "mx.proxied.example", how: "sni"},
 		{name: "dane-routed-host-port", to: "routed.example", key: "[mx.dane.example]:25", reply: "OK dane-only", status: "sent", log: verified, host: "mx.dane.example", how: "sni"},
 	}
 }

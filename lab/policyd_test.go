@@ -16,7 +16,9 @@ import (
 // default one, and what differs from a real server's is the lab's own CA and
 // its addresses, which are not public.
 const policydConf = `[socketmap]
-listen = ["inet:127.0.0.1:8461", "inet:127.0.0.1:8642"]
+listen = ["inet:127.0.0.1:8461", "inet:127.0.0.1:8642",
+	"unix:/run/tlsverdict/policyd.sock", "unix:/var/spool/postfix/private/tlsverdict"]
+socket_mode = "0666"
 
 [dns]
 servers = ["127.0.0.1:53"]

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // postfix is one running Postfix.
@@ -19,8 +20,8 @@ type postfix struct {
 	mta  namespace
 }
 
-// mainCF is what an operator would have, but for paths, patience and the two
-// transports of aliasTransports. %s is the map of smtp_tls_policy_maps.
+// mainCF is what an operator would have, but for paths, patience and
+// otherTransports. %s is the map of smtp_tls_policy_maps.
 const mainCF = `compatibility_level = 3.6
 maillog_file = /var/log/mail.log
 myhostname = mta.lab.example
@@ -44,18 +45,28 @@ smtp_dns_support_level = dnssec
 # The default of Postfix before 3.7.13 depends on smtp_tls_security_level alone.
 smtp_tls_dane_insecure_mx_policy = dane
 smtp_tls_policy_maps = %s
+proxy_read_maps = $local_recipient_maps proxy:socketmap:unix:/run/tlsverdict/policyd.sock:postfix
 `
 
-// aliasTransports are smtp(8) as the users of two existing daemons have it
-// configured, with their ports and map names. %s is QUERY or QUERYwithTLSRPT.
-const aliasTransports = `resolver unix - - y - - smtp
+// otherTransports are smtp(8) with other ways to ask. The first two are as the
+// users of two existing daemons have it configured, with their ports and map
+// names; %s is QUERY or QUERYwithTLSRPT. The others reach a unix socket from
+// within Debian's chroot: under the queue directory, or through proxymap(8),
+// which is not chrooted.
+const otherTransports = `resolver unix - - y - - smtp
  -o smtp_tls_policy_maps=socketmap:inet:127.0.0.1:8461:postfix
 tlspol unix - - y - - smtp
  -o smtp_tls_policy_maps=socketmap:inet:127.0.0.1:8642:%s
+inqueue unix - - y - - smtp
+ -o smtp_tls_policy_maps=socketmap:unix:private/tlsverdict:postfix
+proxied unix - - y - - smtp
+ -o smtp_tls_policy_maps=proxy:socketmap:unix:/run/tlsverdict/policyd.sock:postfix
 `
 
 const transportMap = `aliasresolver.example resolver:
 aliastlspol.example tlspol:
+inqueue.example inqueue:
+proxied.example proxied:
 routed.example smtp:[mx.dane.example]:25
 `
 
@@ -72,7 +83,7 @@ func (p postfix) configure(ca authority, tlsrpt bool) error {
 	}
 	for file, text := range map[string]string{
 		"etc/postfix/main.cf":   fmt.Sprintf(mainCF, policies),
-		"etc/postfix/master.cf": string(master) + fmt.Sprintf(aliasTransports, alias),
+		"etc/postfix/master.cf": string(master) + fmt.Sprintf(otherTransports, alias),
 		"etc/postfix/transport": transportMap,
 		"etc/ssl/lab-ca.pem":    ca.pem(),
 	} {
@@ -127,6 +138,9 @@ func sendMail(ctx context.Context, dial func() (net.Conn, error), recipients ...
 		return err
 	}
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		return err
+	}
 	client, err := smtp.NewClient(conn, "localhost")
 	if err != nil {
 		return err
