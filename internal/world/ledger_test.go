@@ -25,9 +25,6 @@ type row struct {
 	proof       []string
 }
 
-// own reports whether the requirement is the project's own, of no RFC.
-func (r row) own() bool { return r.rfc == "-" }
-
 func readLedger() ([]row, error) {
 	data, err := os.ReadFile(ledgerFile)
 	if err != nil {
