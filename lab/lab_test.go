@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -170,11 +171,11 @@ func (l *lab) listen(t *testing.T, address, port string) net.Listener {
 // run goes through the lab's three acts: calm, attack and outage.
 func (l *lab) run(t *testing.T) {
 	l.batch(t, calm())
-	for domain, words := range explained() {
+	for _, domain := range slices.Sorted(maps.Keys(explained())) {
 		t.Run("explain-"+domain, func(t *testing.T) {
 			text := l.policyd.explain(t.Context(), domain)
 			t.Log("\n" + text)
-			for _, w := range words {
+			for _, w := range explained()[domain] {
 				if !strings.Contains(text, w) {
 					t.Errorf("the explanation lacks %q", w)
 				}
