@@ -372,7 +372,11 @@ func (l *lab) report(t *testing.T, o outcome) {
 			fmt.Fprintf(&b, "host:\n  %s\n", strings.Join(h.transcript(), "\n  "))
 		}
 	}
-	fmt.Fprintf(&b, "%s", strings.Join(l.web.transcript(), "\n  "))
+	for _, request := range l.web.transcript() {
+		if strings.Contains(request, domain) {
+			fmt.Fprintf(&b, "asked for: https://%s\n", request)
+		}
+	}
 	t.Log("\n" + b.String())
 }
 

@@ -9,6 +9,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -66,11 +67,11 @@ func (p *policyHosts) answer(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(policy.body)
 }
 
-// transcript returns what was asked for, for people.
+// transcript returns what was asked for, host and path.
 func (p *policyHosts) transcript() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return append([]string{"policy hosts were asked:"}, p.requests...)
+	return slices.Clone(p.requests)
 }
 
 // hang accepts connections and never says a word; each is told on the channel
