@@ -81,11 +81,11 @@ func (g *Gatherer) Facts(ctx context.Context, d nexthop.Destination) (f verdict.
 		arrange(f.MX.Records)
 	}
 	sts.mayFetch(!nowhere(&f))
-	if sts.knownEnforced() && !d.Host && f.MX.Proof == verdict.Insecure {
+	if g.Rules.STS == verdict.Enforce && sts.knownEnforced() && !d.Host && f.MX.Proof == verdict.Insecure {
 		// Rung 6 of the ladder: the policy goes before whatever the hosts say.
 		f.STS = sts.wait()
 	}
-	if !f.STS.Enforced(g.now()) {
+	if g.Rules.STS != verdict.Enforce || !f.STS.Enforced(g.now()) {
 		f.Hosts = g.hosts(ctx, s, &f)
 	}
 	f.Now = g.now()
@@ -189,16 +189,15 @@ func ask(ctx context.Context, s Session, h *verdict.Host, prefix string) {
 // insecure addresses is not asked about: some of their name servers break on
 // TLSA, and nothing they say would count.
 func questions(h *verdict.Host) (bases []string, link bool) {
-	found, proof, _ := h.Addresses()
-	canonical := cmp.Or(h.A.Canonical, h.AAAA.Canonical)
+	a := h.Addresses()
 	switch {
-	case !found:
+	case !a.Found && a.Failure != nil:
 		return nil, false
-	case proof == verdict.Secure && canonical != "":
-		return []string{canonical, h.Name}, false
-	case proof == verdict.Secure:
+	case a.Proof == verdict.Secure && a.Found && a.Alias:
+		return []string{a.Canonical, h.Name}, false
+	case a.Proof == verdict.Secure && a.Found:
 		return []string{h.Name}, false
-	case proof == verdict.Insecure && canonical != "":
+	case a.Proof == verdict.Insecure && a.Alias:
 		// Where the link turns out to be secure, the original name is the base.
 		// It is asked for along with the link, to save a round.
 		return []string{h.Name}, true

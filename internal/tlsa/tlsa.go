@@ -17,7 +17,7 @@
 package tlsa
 
 import (
-	"crypto/x509"
+	"encoding/asn1"
 	"encoding/hex"
 	"fmt"
 )
@@ -103,17 +103,16 @@ func (r Record) digestDefect(size int) string {
 	return ""
 }
 
-// fullDefect parses what "3 0 0", "3 1 0" (a bare key, RFC 7671 §5.1) and their
-// trust-anchor siblings hold: data that no certificate can equal is unusable.
+// fullDefect looks at what "3 0 0", "3 1 0" (a bare key, RFC 7671 §5.1) and their
+// trust-anchor siblings hold, from the outside only: certificates and keys are both
+// a DER SEQUENCE. What is inside is the MTA's to compare: it may know algorithms
+// that this program does not, and calling such a record unusable would take the
+// authentication away.
 func (r Record) fullDefect() string {
-	var err error
-	if r.Selector == Cert {
-		_, err = x509.ParseCertificate(r.Data)
-	} else {
-		_, err = x509.ParsePKIXPublicKey(r.Data)
-	}
-	if err != nil {
-		return "data is not the DER of what selector " + fmt.Sprint(uint8(r.Selector)) + " selects"
+	var outer asn1.RawValue
+	rest, err := asn1.Unmarshal(r.Data, &outer)
+	if err != nil || len(rest) > 0 || outer.Class != asn1.ClassUniversal || outer.Tag != asn1.TagSequence || !outer.IsCompound {
+		return "data is not the DER of a certificate or key"
 	}
 	return ""
 }

@@ -31,6 +31,8 @@ func der(t *testing.T) (cert, key []byte) {
 func TestDefect(t *testing.T) {
 	cert, key := der(t)
 	d32, d64 := make([]byte, 32), make([]byte, 64)
+	// A key of an algorithm that this program's libraries do not know (RFC 8410 §3).
+	ed448 := append([]byte{0x30, 0x43, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x71, 0x03, 0x3a, 0x00}, make([]byte, 57)...)
 	for _, tc := range []struct {
 		r    Record
 		want string
@@ -41,8 +43,10 @@ func TestDefect(t *testing.T) {
 		{Record{DANETA, Cert, SHA2256, d32}, ""},
 		{Record{DANEEE, SPKI, Full, key}, ""},
 		{Record{DANETA, Cert, Full, cert}, ""},
-		{Record{DANEEE, Cert, Full, key}, "selector 0"},
-		{Record{DANEEE, SPKI, Full, cert}, "selector 1"},
+		{Record{DANEEE, SPKI, Full, ed448}, ""},
+		{Record{DANEEE, Cert, Full, cert[:len(cert)-1]}, "DER"},
+		{Record{DANEEE, SPKI, Full, append([]byte{}, append(key, 0)...)}, "DER"},
+		{Record{DANEEE, SPKI, Full, []byte{2, 1, 5}}, "DER"},
 		{Record{PKIXTA, Cert, SHA2256, d32}, "usage 0"},
 		{Record{PKIXEE, SPKI, SHA2256, d32}, "usage 1"},
 		{Record{4, SPKI, SHA2256, d32}, "usage 4"},
@@ -52,7 +56,7 @@ func TestDefect(t *testing.T) {
 		{Record{DANEEE, SPKI, SHA2256, d64}, "64 octets"},
 		{Record{DANEEE, SPKI, SHA2512, d32}, "32 octets"},
 		{Record{DANEEE, SPKI, SHA2256, nil}, "0 octets"},
-		{Record{DANEEE, SPKI, Full, nil}, "selector 1"},
+		{Record{DANEEE, SPKI, Full, nil}, "DER"},
 	} {
 		got := tc.r.Defect()
 		if (got == "") != (tc.want == "") || !strings.Contains(got, tc.want) {

@@ -58,6 +58,9 @@ func STSMatters(f Facts) bool {
 			return false
 		}
 	}
+	if f.unprovenHost() {
+		return true
+	}
 	t := count(f.Hosts)
 	strict := t.of(usable) > 0 && t.of(plain, unusable) == 0
 	stuck := t.of(usable, plain, unusable) == 0 && t.of(unreachable, uncertain) > 0
@@ -110,6 +113,9 @@ func (d *decision) ladder() (Verdict, Source) {
 	}
 	if v, source := d.mx(); v != nil {
 		return v, source
+	}
+	if d.f.unprovenHost() {
+		return d.unproven()
 	}
 	if d.f.Rules.WithoutDNSSEC {
 		d.say(DNSSECOff, d.name(), "")
@@ -165,6 +171,15 @@ func (d *decision) mx() (Verdict, Source) {
 	return nil, FromNothing
 }
 
+// unprovenHost is the case of MXUnproven for a destination that is a host.
+func (f *Facts) unprovenHost() bool {
+	if !f.Destination.Host || f.Rules.WithoutDNSSEC {
+		return false
+	}
+	a := f.Hosts[0].Addresses()
+	return (a.Found || a.Failure == nil) && a.Proof == Indeterminate
+}
+
 // unproven is for a host on which DNSSEC validation does not work. Whether the
 // domain has DANE cannot be known; a policy that HTTPS vouches for can be had
 // all the same (RFC 8461 §2), and without one mail waits: an unproven answer is
@@ -172,7 +187,7 @@ func (d *decision) mx() (Verdict, Source) {
 func (d *decision) unproven() (Verdict, Source) {
 	d.provisional = true
 	d.say(MXUnproven, d.name(), "")
-	if v, source := d.sts(); v != nil {
+	if v, source := d.demand(); v != nil {
 		return v, source
 	}
 	d.say(NoProof, d.name(), "")
@@ -189,7 +204,7 @@ func (d *decision) nowhere() (Verdict, Source) {
 		d.say(MXNull, d.name(), "the record is "+d.f.MX.Proof.String())
 	}
 	if d.f.MX.Proof != Secure {
-		if v, source := d.sts(); v != nil {
+		if v, source := d.demand(); v != nil {
 			return v, source
 		}
 	}
@@ -216,15 +231,12 @@ func (d *decision) dane() (Verdict, Source) {
 		d.say(DANEAll, d.name(), "")
 		return DANEOnly{}, FromDANE
 	case t.of(usable) > 0:
-		return d.daneSome(DANEOnly{}, DANERaised)
+		return d.daneSome()
 	case t.of(unreachable, uncertain) > 0 && t.of(plain, unusable) == 0:
 		d.say(NoHostLeft, d.name(), "")
 		return d.failed("no MX host of "+d.name()+" can be judged", t.failure()), FromDANE
 	case t.of(unreachable, uncertain) > 0:
-		// Hosts that could be looked up have no usable TLSA records, and the
-		// others may have. "dane" lets the MTA find out for each; where another
-		// signal demands authentication, none is left that satisfies both.
-		return d.daneSome(d.failed("the MX hosts of "+d.name()+" that may have TLSA records cannot be judged", t.failure()), DANENoHost)
+		return d.daneUnknown(&t)
 	case t.of(unusable) > 0 && t.of(plain) == 0:
 		return d.allUnusable()
 	case t.of(unusable) > 0:
@@ -238,15 +250,48 @@ func (d *decision) dane() (Verdict, Source) {
 }
 
 // daneSome answers "dane", unless another signal demands authentication of
-// every host: RFC 8461 §2 forbids that it overrides DANE, so neither is
-// weakened, and the answer is the raised one.
-func (d *decision) daneSome(raised Verdict, why Code) (Verdict, Source) {
+// every host: RFC 8461 §2 forbids that it overrides DANE, so neither is weakened,
+// and only hosts with usable TLSA records are left.
+func (d *decision) daneSome() (Verdict, Source) {
 	if v, _ := d.demand(); v != nil {
-		d.say(why, d.name(), "")
-		return raised, FromDANE
+		d.say(DANERaised, d.name(), "")
+		return DANEOnly{}, FromDANE
 	}
 	d.say(DANESome, d.name(), "")
 	return DANE{}, FromDANE
+}
+
+// daneUnknown is for hosts without usable TLSA records beside others that may
+// have some. "dane" lets the MTA find out for each. Where another signal demands
+// authentication it is granted, but only by certificates for the hosts that
+// provably have none: a host that DANE may protect is not used (RFC 8461 §2),
+// and the ones that work are not lost with it (RFC 7672 §2.1.2).
+func (d *decision) daneUnknown(t *tally) (Verdict, Source) {
+	v, source := d.demand()
+	if v == nil {
+		d.say(DANESome, d.name(), "")
+		return DANE{}, FromDANE
+	}
+	hosts := writable(t.names(d.f.Hosts, plain, unusable))
+	switch v := v.(type) {
+	case STS:
+		hosts = slices.DeleteFunc(hosts, func(name string) bool { return !d.f.STS.Policy.Policy.Match(name) })
+		if len(hosts) > 0 {
+			d.say(DANENarrowed, d.name(), "")
+			return STS{Domain: v.Domain, Patterns: hosts, Lines: v.Lines}, source
+		}
+	case WebPKI:
+		if len(hosts) > 0 {
+			d.say(DANENarrowed, d.name(), "")
+			return WebPKI{Hosts: hosts}, source
+		}
+	case Defer:
+		return v, source
+	default:
+		panic(fmt.Sprintf("verdict: a demand of type %T", v))
+	}
+	d.say(DANENoHost, d.name(), "")
+	return d.failed("the MX hosts of "+d.name()+" that may have TLSA records cannot be judged", t.failure()), FromDANE
 }
 
 // allUnusable: RFC 7672 §2.2: TLS is mandatory and cannot be authenticated by
@@ -323,6 +368,13 @@ func (d *decision) sts() (Verdict, Source) {
 // withoutSTS: RFC 8461 §3.3: without a cached policy a failure is as if there
 // were none, but one that is looked for again soon.
 func (d *decision) withoutSTS() (Verdict, Source) {
+	if f := d.f.STS.Failure; f != nil && f.Unfinished {
+		d.say(STSUnfinished, d.name(), f.Detail)
+		if d.f.Rules.STS == Observe {
+			return nil, FromNothing
+		}
+		return d.failed("the MTA-STS policy of "+d.name()+" is not known yet", &f.Failure), FromSTS
+	}
 	if f := d.f.STS.Failure; f != nil {
 		d.provisional = true
 		d.say(STSFailed, d.name(), f.Detail)

@@ -60,6 +60,10 @@ func host(name, class string) Host {
 		h.A, h.AAAA = absent[netip.Addr](Secure), absent[netip.Addr](Secure)
 	case "unproven":
 		h.A, h.AAAA = found(Indeterminate, addr), absent[netip.Addr](Indeterminate)
+	case "unproven-gone":
+		h.A, h.AAAA = absent[netip.Addr](Indeterminate), absent[netip.Addr](Secure)
+	case "unsigned-gone":
+		h.A, h.AAAA = absent[netip.Addr](Insecure), absent[netip.Addr](Secure)
 	case "unsigned-tlsa":
 		look(found(Insecure, goodTL))
 	default:
@@ -163,6 +167,14 @@ func TestLadder(t *testing.T) {
 		{"all TLSA fail", facts(Secure, "tlsa-fails", "tlsa-fails"), "defer", FromDANE, NoHostLeft},
 		{"all TLSA fail beside STS", sts(facts(Secure, "tlsa-fails")), "defer", FromDANE, NoHostLeft},
 		{"all A fail", facts(Secure, "a-fails", "a-fails"), "defer", FromDANE, NoHostLeft},
+		{"denial unproven", facts(Secure, "unproven-gone"), "defer", FromDANE, NoHostLeft},
+		{"denial unsigned", facts(Secure, "unsigned-gone"), "none", FromNothing, Nothing},
+		{"host unproven", edit(facts(Secure), func(f *Facts) {
+			f.MX, f.Destination.Host, f.Hosts = Answer[MX]{}, true, []Host{host(domain, "unproven")}
+		}), "defer", FromNothing, NoProof},
+		{"host unproven, STS", edit(sts(facts(Secure)), func(f *Facts) {
+			f.MX, f.Destination.Host, f.Hosts = Answer[MX]{}, true, []Host{host(domain, "unproven")}
+		}), "secure", FromSTS, STSEnforce},
 		{"hosts unproven", facts(Secure, "unproven"), "defer", FromDANE, NoHostLeft},
 		{"implicit mx", edit(facts(Secure), func(f *Facts) { f.MX = absent[MX](Secure); f.Hosts = []Host{host(domain, "usable")} }), "dane-only", FromDANE, DANEAll},
 		{"host", edit(facts(Secure), func(f *Facts) {
@@ -179,8 +191,13 @@ func TestLadder(t *testing.T) {
 		{"mixed beside testing", withSTS(facts(Secure, "usable", "none"), mtasts.ModeTesting, "*.example.com"), "dane", FromDANE, DANESome},
 		{"none and TLSA fails", facts(Secure, "none", "tlsa-fails"), "dane", FromDANE, DANESome},
 		{"none and A fails", facts(Secure, "none", "a-fails"), "dane", FromDANE, DANESome},
-		{"none and TLSA fails beside STS", sts(facts(Secure, "none", "tlsa-fails")), "defer", FromDANE, DANENoHost},
-		{"none and TLSA fails beside prefix", prefixed(facts(Secure, "none", "tlsa-fails"), 2), "defer", FromDANE, DANENoHost},
+		{"none and TLSA fails beside STS", sts(facts(Secure, "none", "tlsa-fails")), "secure", FromSTS, DANENarrowed},
+		{"none and A fails beside STS", sts(facts(Secure, "none", "a-fails")), "secure", FromSTS, DANENarrowed},
+		{"unusable and A fails beside STS", sts(facts(Secure, "unusable", "a-fails")), "secure", FromSTS, DANENarrowed},
+		{"none and TLSA fails beside prefix", prefixed(facts(Secure, "none", "tlsa-fails"), 2), "secure", FromPrefix, DANENarrowed},
+		{"none and TLSA fails beside STS for another host", withSTS(facts(Secure, "none", "tlsa-fails"), mtasts.ModeEnforce, "mx1.example.com"), "defer", FromDANE, DANENoHost},
+		{"none and unproven denial", facts(Secure, "none", "unproven-gone"), "dane", FromDANE, DANESome},
+		{"usable and unproven denial", facts(Secure, "usable", "unproven-gone"), "dane-only", FromDANE, DANEAll},
 		{"unusable and TLSA fails", facts(Secure, "unusable", "tlsa-fails"), "dane", FromDANE, DANESome},
 
 		// Rung 5
@@ -208,6 +225,9 @@ func TestLadder(t *testing.T) {
 		{"sts expired", edit(sts(facts(Insecure, "unsigned")), func(f *Facts) { f.Now = now.Add(8 * 24 * time.Hour) }), "none", FromNothing, Nothing},
 		{"sts held", edit(sts(facts(Insecure, "unsigned")), func(f *Facts) { f.STS.Record, f.STS.Failure = servfail[string](), &STSFailure{} }), "secure", FromSTS, STSEnforce},
 		{"sts fails at first", edit(facts(Insecure, "unsigned"), func(f *Facts) { f.STS.Failure = &STSFailure{Result: "sts-policy-fetch-error"} }), "none", FromNothing, Nothing},
+		{"sts not asked yet", edit(facts(Insecure, "unsigned"), func(f *Facts) { f.STS.Failure = &STSFailure{Unfinished: true} }), "defer", FromSTS, STSUnfinished},
+		{"sts not asked yet, but known", edit(sts(facts(Insecure, "unsigned")), func(f *Facts) { f.STS.Failure = &STSFailure{Unfinished: true} }), "secure", FromSTS, STSEnforce},
+		{"sts not asked yet, observed", edit(facts(Insecure, "unsigned"), func(f *Facts) { f.Rules.STS, f.STS.Failure = Observe, &STSFailure{Unfinished: true} }), "none", FromNothing, Nothing},
 		{"sts with nothing to match", withSTS(facts(Insecure, "unsigned"), mtasts.ModeEnforce, "hostname"), "defer", FromSTS, STSUnwritable},
 		{"sts off", edit(sts(facts(Insecure, "unsigned")), func(f *Facts) { f.Rules.STS = Off }), "none", FromNothing, Nothing},
 		{"sts observed", edit(sts(facts(Insecure, "unsigned")), func(f *Facts) { f.Rules.STS = Observe }), "none", FromNothing, Nothing},
@@ -310,6 +330,11 @@ func TestAliases(t *testing.T) {
 		h.Link, h.TLSA = link, lookups
 		return f
 	}
+	// denied: whoever can forge the unsigned target denies its addresses.
+	denied := func(f Facts) Facts {
+		f.Hosts[0].A.Outcome, f.Hosts[0].A.Records = NoData, nil
+		return f
+	}
 	expanded := func(a Answer[tlsa.Record]) TLSALookup { return TLSALookup{target, a} }
 	original := func(a Answer[tlsa.Record]) TLSALookup { return TLSALookup{"mx0." + domain, a} }
 	good, none, fails := found(Secure, goodTL), absent[tlsa.Record](Secure), servfail[tlsa.Record]()
@@ -328,6 +353,8 @@ func TestAliases(t *testing.T) {
 		{"unsigned target, signed link, none", alias(Insecure, found(Secure, target), original(none)), "none"},
 		{"unsigned target, unsigned link", alias(Insecure, found(Insecure, target), original(good)), "none"},
 		{"unsigned target, unsigned link, TLSA breaks", alias(Insecure, found(Insecure, target), original(fails)), "none"},
+		{"unsigned denial, signed link", denied(alias(Insecure, found(Secure, target), original(good))), "dane-only"},
+		{"unsigned denial, unsigned link", denied(alias(Insecure, found(Insecure, target), original(good))), "none"},
 		{"unsigned target, link fails", alias(Insecure, servfail[string](), original(good)), "defer"},
 		{"unsigned target, link unproven", alias(Insecure, found(Indeterminate, target), original(good)), "defer"},
 	} {
@@ -342,7 +369,7 @@ func TestAliases(t *testing.T) {
 // TestSTSMatters holds that nothing which STSMatters calls settled changes with
 // the policy, and that Decide never needs an unsettled one then.
 func TestSTSMatters(t *testing.T) {
-	classes := []string{"usable", "unusable", "none", "unsigned", "tlsa-fails", "a-fails", "gone", "unproven", "unsigned-tlsa"}
+	classes := []string{"unproven-gone", "unsigned-gone", "usable", "unusable", "none", "unsigned", "tlsa-fails", "a-fails", "gone", "unproven", "unsigned-tlsa"}
 	for _, mx := range []Proof{Secure, Insecure, Indeterminate} {
 		for _, a := range classes {
 			for _, b := range classes {
@@ -374,6 +401,28 @@ func TestSTSMatters(t *testing.T) {
 	}
 }
 
+// TestNarrowed: only hosts that provably have no usable TLSA records are left.
+func TestNarrowed(t *testing.T) {
+	r := Decide(sts(facts(Secure, "none", "tlsa-fails", "unusable", "a-fails")))
+	v, ok := r.Verdict.(STS)
+	if want := []string{"mx0.example.com", "mx2.example.com"}; !ok || !slices.Equal(v.Patterns, want) || !r.Provisional {
+		t.Errorf("%+v, want provisionally %v", r.Verdict, want)
+	}
+}
+
+// TestStrictness: every verdict has a rank, and a deferral outranks what it may hide.
+func TestStrictness(t *testing.T) {
+	order := []Verdict{NoPolicy{}, DANE{}, Encrypt{}, STS{}, DANEOnly{}, Defer{}, Fixed{}}
+	for i := range order[1:] {
+		if Strictness(order[i]) >= Strictness(order[i+1]) {
+			t.Errorf("%T does not rank below %T", order[i], order[i+1])
+		}
+	}
+	if Strictness(WebPKI{}) != Strictness(STS{}) {
+		t.Error("WebPKI certificates rank differently by where they are demanded")
+	}
+}
+
 // TestMonotone holds for every pair of host classes that a failed lookup never
 // makes the verdict laxer than the answer it may hide.
 func TestMonotone(t *testing.T) {
@@ -399,7 +448,7 @@ func TestEveryCodeSpeaks(t *testing.T) {
 		Overridden, OverrideIgnore, MXFailed, MXUnproven, MXNoDomain, MXNull, MXImplicit, MXSecure, MXInsecure, MXNotAsked,
 		DNSSECOff, HostFailed, HostNoAddress, HostInsecure, HostUnproven, AliasInsecure, AliasFailed, TLSAUsable, TLSAUnusable,
 		TLSAAbsent, TLSAInsecure, TLSAFailed, DANEAll, DANESome, DANERaised, DANEEncrypt, DANEInsecureMX, DANENoHost, STSOff,
-		STSSkipped, STSAbsent, STSFailed, STSHeld, STSEnforce, STSTesting, STSNone, STSObserved, STSUnwritable, STSUnlisted,
+		STSSkipped, STSAbsent, STSFailed, STSUnfinished, DANENarrowed, STSHeld, STSEnforce, STSTesting, STSNone, STSObserved, STSUnwritable, STSUnlisted,
 		PrefixAll, PrefixObserved, PrefixUnsigned, PrefixMixed, NoHostLeft, NoProof, Unfinished, Nothing,
 	}
 	seen := make(map[string]bool)

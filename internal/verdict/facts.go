@@ -79,6 +79,11 @@ type STSFailure struct {
 	// Result is the result type of RFC 8460 §4.3.2.2, such as
 	// "sts-policy-fetch-error".
 	Result string
+	// Unfinished says that this host never came so far as to be refused a
+	// policy: too much is under way, or the store cannot be read. RFC 8461 §3.3
+	// excuses a fetch that failed, not one that was never made, so that mail
+	// waits where no policy is known.
+	Unfinished bool
 	Failure
 }
 

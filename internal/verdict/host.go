@@ -1,7 +1,10 @@
 package verdict
 
 import (
+	"cmp"
 	"fmt"
+	"net/netip"
+	"slices"
 	"time"
 
 	"tlsverdict/internal/tlsa"
@@ -36,29 +39,35 @@ type judgement struct {
 
 // judge reads what was learned of one host (RFC 7672 §2.2.2, §2.2.3).
 func judge(h *Host) judgement {
-	found, proof, failure := h.Addresses()
-	switch {
-	case !found && failure != nil:
-		return judgement{unreachable, Reason{HostFailed, h.Name, failure.Detail}, failure}
-	case !found:
-		return judgement{class: gone, reason: Reason{Code: HostNoAddress, Subject: h.Name}}
+	a := h.Addresses()
+	if !a.Found && a.Failure != nil {
+		return judgement{unreachable, Reason{HostFailed, h.Name, a.Failure.Detail}, a.Failure}
 	}
-	switch proof {
+	switch a.Proof {
 	case Secure:
+		if !a.Found {
+			return judgement{class: gone, reason: Reason{Code: HostNoAddress, Subject: h.Name}}
+		}
 		return h.readTLSA(h.TLSA)
 	case Insecure:
-		return h.judgeInsecure()
+		return h.judgeInsecure(a)
 	case Indeterminate, Bogus:
+		// Also where the answer is a denial: who can forge one here would take
+		// the host's TLSA records out of the decision.
 		return judgement{uncertain, Reason{Code: HostUnproven, Subject: h.Name}, unvalidated()}
 	}
-	panic(fmt.Sprintf("verdict: address proof %v", proof))
+	panic(fmt.Sprintf("verdict: address proof %v", a.Proof))
 }
 
 // judgeInsecure is for a host whose addresses are not secure. Only a name that
 // is an alias can still have TLSA records that count: where the alias itself is
-// in a signed zone, at the name before it (RFC 7672 §2.2.2).
-func (h *Host) judgeInsecure() judgement {
-	if !h.A.Alias() && !h.AAAA.Alias() {
+// in a signed zone, at the name before it (RFC 7672 §2.2.2). That holds for a
+// denial of addresses too: in an unsigned zone anybody can forge one.
+func (h *Host) judgeInsecure(a Addresses) judgement {
+	if !a.Alias {
+		if !a.Found {
+			return judgement{class: gone, reason: Reason{Code: HostNoAddress, Subject: h.Name}}
+		}
 		return judgement{class: plain, reason: Reason{Code: HostInsecure, Subject: h.Name}}
 	}
 	if h.Link.Broken() {
@@ -149,25 +158,36 @@ func few[T fmt.Stringer](list []T) string {
 	return s
 }
 
-// Addresses joins the two address answers. One that fails beside one that was
-// found does not harm the host; a host without any address is failed rather
-// than gone as long as one of the two questions is open.
-func (h *Host) Addresses() (found bool, proof Proof, failure *Failure) {
-	proof = Secure
-	for _, a := range []*addressAnswer{{h.A.Exists(), h.A.Proof, h.A.Failure}, {h.AAAA.Exists(), h.AAAA.Proof, h.AAAA.Failure}} {
-		if a.found {
-			found, proof = true, Least(proof, a.proof)
-		} else if a.failure != nil && failure == nil {
-			failure = a.failure
-		}
-	}
-	return found, proof, failure
+// Addresses is what the two address answers of a host say together.
+type Addresses struct {
+	// Found: there is at least one address.
+	Found bool
+	// Proof is that of the addresses found; where there are none, of the denials.
+	Proof Proof
+	// Alias: the name is a CNAME.
+	Alias bool
+	// Canonical is the name at the end of the CNAME chain; empty for no alias.
+	Canonical string
+	// Failure is that of a lookup that failed; nil if both were answered.
+	Failure *Failure
 }
 
-type addressAnswer struct {
-	found   bool
-	proof   Proof
-	failure *Failure
+// Addresses joins the two address answers. One that fails beside one that was
+// found does not harm the host; a host without any address is failed rather than
+// gone as long as one of the two questions is open.
+func (h *Host) Addresses() Addresses {
+	out := Addresses{Found: h.A.Exists() || h.AAAA.Exists(), Proof: Secure, Canonical: cmp.Or(h.A.Canonical, h.AAAA.Canonical)}
+	out.Alias = out.Canonical != ""
+	for _, a := range []*Answer[netip.Addr]{&h.A, &h.AAAA} {
+		if a.Broken() {
+			if out.Failure == nil {
+				out.Failure = a.Failure
+			}
+		} else if a.Exists() == out.Found {
+			out.Proof = Least(out.Proof, a.Proof)
+		}
+	}
+	return out
 }
 
 // tally counts the hosts of each class.
@@ -191,6 +211,17 @@ func (t *tally) of(classes ...class) int {
 		n += t.counts[c]
 	}
 	return n
+}
+
+// names returns the names of the hosts of some classes, in their order.
+func (t *tally) names(hosts []Host, classes ...class) []string {
+	var out []string
+	for i, j := range t.hosts {
+		if slices.Contains(classes, j.class) {
+			out = append(out, hosts[i].Name)
+		}
+	}
+	return out
 }
 
 // failure returns the failure of the most preferred host that has one.

@@ -37,6 +37,7 @@ const (
 	DANEAll        Code = "dane-all"
 	DANESome       Code = "dane-some"
 	DANERaised     Code = "dane-raised"
+	DANENarrowed   Code = "dane-narrowed"
 	DANEEncrypt    Code = "dane-encrypt"
 	DANEInsecureMX Code = "dane-insecure-mx"
 	DANENoHost     Code = "dane-no-host"
@@ -45,6 +46,7 @@ const (
 	STSSkipped     Code = "sts-skipped"
 	STSAbsent      Code = "sts-absent"
 	STSFailed      Code = "sts-failed"
+	STSUnfinished  Code = "sts-unfinished"
 	STSHeld        Code = "sts-held"
 	STSEnforce     Code = "sts-enforce"
 	STSTesting     Code = "sts-testing"
@@ -93,11 +95,11 @@ func (c Code) Cite() string {
 		return "RFC 7672 §2.1.3"
 	case TLSAUsable, TLSAUnusable, TLSAAbsent, DANEAll, DANESome, DANEEncrypt:
 		return "RFC 7672 §2.2"
-	case DANERaised, STSSkipped:
+	case DANERaised, DANENarrowed, STSSkipped:
 		return "RFC 8461 §2"
 	case STSAbsent:
 		return "RFC 8461 §3.1"
-	case STSFailed:
+	case STSFailed, STSUnfinished:
 		return "RFC 8461 §3.3"
 	case STSHeld:
 		return "RFC 8461 §5.1"
@@ -181,6 +183,8 @@ func (c Code) conclusion() string {
 		return "some hosts have TLSA records: each is held to its own"
 	case DANERaised:
 		return "hosts without usable TLSA records are not used, since another signal demands authentication"
+	case DANENarrowed:
+		return "only the hosts that provably have no usable TLSA records may be authenticated by the other signal"
 	case DANEEncrypt:
 		return "no host has a usable TLSA record, and all have one: TLS is mandatory, unauthenticated"
 	case DANEInsecureMX:
@@ -195,6 +199,8 @@ func (c Code) conclusion() string {
 		return "no MTA-STS policy is announced"
 	case STSFailed:
 		return "an MTA-STS policy could not be had"
+	case STSUnfinished:
+		return "whether there is an MTA-STS policy could not be found out yet"
 	case STSHeld:
 		return "no newer policy could be had; the cached one holds until it expires"
 	case STSEnforce:

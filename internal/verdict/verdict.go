@@ -123,6 +123,29 @@ func (s Source) String() string {
 	return fmt.Sprintf("source(%d)", uint8(s))
 }
 
+// Strictness orders verdicts by what they demand of a host: a verdict of a higher
+// rank lets nothing through that a lower one stops, except that an operator's own
+// words are compared with nothing and rank highest.
+func Strictness(v Verdict) int {
+	switch v.(type) {
+	case NoPolicy:
+		return 0
+	case DANE:
+		return 1
+	case Encrypt:
+		return 2
+	case STS, WebPKI:
+		return 3
+	case DANEOnly:
+		return 4
+	case Defer:
+		return 5
+	case Fixed:
+		return 6
+	}
+	panic(fmt.Sprintf("verdict: a verdict of type %T has no rank", v))
+}
+
 // FailureTTL is how long a conclusion that rests on a failed lookup is kept at
 // least; the engine spreads it up to twice that, so that a resolver which comes
 // back is not met by every destination at once.
