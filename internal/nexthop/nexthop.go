@@ -150,9 +150,12 @@ func isLiteral(name string) bool {
 // Normalize returns a domain or host name in lower case, as A-labels, without a
 // trailing dot. The error wraps ErrInvalid.
 func Normalize(name string) (string, error) {
-	name = strings.TrimSuffix(name, ".")
-	if simple(name) {
+	name = strings.TrimSuffix(lowerASCII(name), ".")
+	if wellFormed(name) && !claimsALabel(name) {
 		return name, nil
+	}
+	if strings.HasSuffix(name, ".") {
+		return "", fmt.Errorf("%w: %q ends with an empty label", ErrInvalid, name)
 	}
 	// idna.Lookup would refuse names with an underscore, which exist as
 	// destinations, and accept empty labels.
@@ -162,16 +165,35 @@ func Normalize(name string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%w: %q: %w", ErrInvalid, name, err)
 	}
-	if !printable(ascii) {
-		return "", fmt.Errorf("%w: %q has characters that no host name has", ErrInvalid, name)
+	// The mapping turns other full stops (U+3002 and its kin) into dots: one at
+	// the end would make a second spelling of the same destination.
+	if ascii = strings.TrimSuffix(ascii, "."); !wellFormed(ascii) {
+		return "", fmt.Errorf("%w: %q is no host name", ErrInvalid, name)
 	}
 	return ascii, nil
 }
 
-// simple reports whether a name is already normal: lower-case letters, digits,
-// hyphens and underscores, labels of 1 to 63 octets, 253 in all, and no label
-// that claims to be an A-label, whose Punycode would have to be checked.
-func simple(name string) bool {
+// lowerASCII lowers letters A to Z; a name without them costs nothing. It comes
+// before the mapping of IDNA, which refuses some ASCII names ("-A.example",
+// "AB--cd.example") that DNS has.
+func lowerASCII(name string) string {
+	for i := range len(name) {
+		if 'A' <= name[i] && name[i] <= 'Z' {
+			return strings.Map(func(r rune) rune {
+				if 'A' <= r && r <= 'Z' {
+					r += 'a' - 'A'
+				}
+				return r
+			}, name)
+		}
+	}
+	return name
+}
+
+// wellFormed reports whether a name is made of lower-case letters, digits, hyphens
+// and underscores, in labels of 1 to 63 octets and 253 in all: what neither a log
+// line, nor a policy line, nor a file could take for something else.
+func wellFormed(name string) bool {
 	if name == "" || len(name) > 253 {
 		return false
 	}
@@ -184,28 +206,19 @@ func simple(name string) bool {
 				return false
 			}
 			label = 0
-			continue
 		case 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '-', c == '_':
+			if label++; label > 63 {
+				return false
+			}
 		default:
-			return false
-		}
-		if label++; label > 63 {
-			return false
-		}
-		if label == 4 && name[i-3:i+1] == "xn--" {
 			return false
 		}
 	}
 	return label > 0
 }
 
-// printable refuses what would break a log line, a policy line or a file.
-func printable(name string) bool {
-	for i := range len(name) {
-		c := name[i]
-		if !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-' || c == '_' || c == '.') {
-			return false
-		}
-	}
-	return true
+// claimsALabel reports whether a label begins with "xn--": its Punycode must be
+// checked, so that it has one spelling.
+func claimsALabel(name string) bool {
+	return strings.HasPrefix(name, "xn--") || strings.Contains(name, ".xn--")
 }

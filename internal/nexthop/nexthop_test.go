@@ -26,6 +26,11 @@ func TestParse(t *testing.T) {
 		{"_dmarc.example.com", "_dmarc.example.com", false, 25},
 		{"localhost", "localhost", false, 25},
 		{"faß.example", "xn--fa-hia.example", false, 25},
+		{"example.com\u3002", "example.com", false, 25},
+		{"example\uff0ecom\uff0e", "example.com", false, 25},
+		{"AB--cd.example", "ab--cd.example", false, 25},
+		{"R3---sn.example", "r3---sn.example", false, 25},
+		{"-A.example", "-a.example", false, 25},
 	} {
 		d, err := Parse(tc.key)
 		if err != nil || d.Name != tc.want || d.Host != tc.host || d.Port != tc.port {
@@ -51,6 +56,8 @@ func TestParseRefuses(t *testing.T) {
 		{"", ErrInvalid},
 		{"*", ErrInvalid},
 		{"a..b", ErrInvalid},
+		{"example.com..", ErrInvalid},
+		{"example.com.\u3002", ErrInvalid},
 		{"[mx.example.com", ErrInvalid},
 		{"[mx.example.com]x", ErrInvalid},
 		{"[mx.example.com]:", ErrInvalid},
@@ -79,7 +86,7 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if !printable(d.Name) || d.Name == "" || len(d.Name) > 253 || d.Port == 0 {
+		if !wellFormed(d.Name) || d.Port == 0 {
 			t.Fatalf("Parse(%q) = %+v", key, d)
 		}
 		again, err := Parse(d.String())
