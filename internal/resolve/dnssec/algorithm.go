@@ -110,14 +110,16 @@ func splitRSA(key []byte) (exponent, modulus []byte, ok bool) {
 	return key[:size], key[size:], true
 }
 
+// price counts the multiplications of an exponentiation, whose time grows with the cube
+// of the modulus' size: 27 µs for 2048 bits and 65537, 240 µs for 4096 bits.
 func (k rsaKey) price() int {
-	switch {
-	case k.e.BitLen() > 31:
-		return priceBig
-	case k.n.BitLen() > 2048:
-		return priceRSA
+	ones := 0
+	for i := range k.e.BitLen() {
+		ones += int(k.e.Bit(i))
 	}
-	return priceCheap
+	size := k.n.BitLen()
+	nanoseconds := (k.e.BitLen() + ones) * 1700 * size / 2048 * size / 2048 * size / 2048
+	return priceCheap + nanoseconds/priceTime
 }
 
 // verify takes the standard library's way wherever it goes: it refuses exponents

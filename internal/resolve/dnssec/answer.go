@@ -277,7 +277,7 @@ func (l *lookup) alias(ctx context.Context, m *message, n name) (name, piece) {
 	}
 	p := l.s.prove(ctx, m, dname)
 	if p.err == nil && p.expanded {
-		// What it would redirect is not defined (RFC 6672 §3.3).
+		// What such a one would redirect is not defined anywhere.
 		p.err = &Error{Why: BadSignature, Subject: dname.String(), Detail: "a DNAME that was expanded from a wildcard"}
 	}
 	p.how = "DNAME at " + dname.owner.String() + ", hence CNAME " + substitute.String()

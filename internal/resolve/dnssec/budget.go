@@ -37,12 +37,13 @@ const (
 	maxDenials = 24
 )
 
-// Prices of one signature check, in units of about 75 µs: what P-256 takes.
+// Prices of one signature check, in units of what P-256 takes.
 const (
-	priceCheap = 1  // P-256, Ed25519, RSA up to 2048 bits
-	priceRSA   = 3  // RSA up to 4096 bits
-	priceP384  = 6  // ECDSA P-384
-	priceBig   = 10 // RSA with an exponent above 2^31-1
+	priceCheap = 1      // P-256, Ed25519, common RSA
+	priceP384  = 6      // ECDSA P-384
+	priceTime  = 75_000 // nanoseconds a unit, about
+	// priceOctets is how many octets are put in order and hashed for a unit.
+	priceOctets = 8192
 
 	checkUnits = MaxChecks * priceP384
 	// hashUnits are blocks of SHA-1.

@@ -1,4 +1,4 @@
-// Package dnssec proves DNS answers: a validating stub (RFC 4033 §3, RFC 4035 §4, §5)
+// Package dnssec proves DNS answers: a validating stub (RFC 4033, RFC 4035)
 // behind recursive name servers that it need not trust.
 //
 // # What it does

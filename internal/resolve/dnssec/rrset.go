@@ -309,7 +309,7 @@ func (set *rrset) tryKeys(sig *signature, z *keys, b *Budget) (*key, *Error) {
 			}
 		}
 		id := sha256.Sum256(slices.Concat(k.rdata, data, sig.octets))
-		known, ok := b.check(id, v.price())
+		known, ok := b.check(id, v.price()+len(data)/priceOctets)
 		if !ok {
 			return nil, &Error{Why: OverBudget, Subject: set.String(), Detail: "too many signatures to check", Err: errBudget}
 		}

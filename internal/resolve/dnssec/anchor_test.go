@@ -1,0 +1,161 @@
+package dnssec
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"tlsverdict/internal/verdict"
+)
+
+const (
+	root2017 = "E06D44B80B8F1D39A95C0B0D7C65D08458E880409BBC683457104237C7F8EC8D"
+	root2024 = "683D2D0ACB8C9B712A1948B27F741219298D0A450D612C483AF444A4C0FB2B16"
+	// The root's key of 2017 itself.
+	key2017 = "AwEAAaz/tAm8yTn4Mfeh5eyI96WSVexTBAvkMgJzkKTOiW1vkIbzxeF3+/4RgWOq7HrxRixHlFlExOLAJr5emLvN7SWXgnLh4+B5xQlNVz8Og8kvArMtNROxVQuCaSnIDdD5LKyWbRd2n9WGe2R8PzgCmr3EgVLrjyBxWezF0jLHwVN8efS3rCj/EWgvIWgb9tarpVUDK/b58Da+sqqls3eNbuv7pr+eoZG+SrDK6nWeL3c6H5Apxz7LjVc1uTIdsIXxuOLYA4/ilBmSVIzuDWfdRUfhHdY6+cn8HFRm+2hM8AnXGXws9555KrUB5qihylGa8subX2Nn6UwNR1AkUTV74bU="
+)
+
+func TestParseAnchors(t *testing.T) {
+	for what, text := range map[string]string{
+		"records":       ". IN DS 20326 8 2 " + root2017 + "\n. IN DS 38696 8 2 " + root2024 + "\n",
+		"with a TTL":    ".\t172800\tIN\tDS\t20326 8 2 " + strings.ToLower(root2017),
+		"comments":      "; anchors {of the root}\n. DS 20326 8 2 " + root2017 + " ; id\n",
+		"a key":         ". IN DNSKEY 257 3 8 " + key2017 + " ;{id = 20326 (ksk), size = 2048b}",
+		"autotrust":     "; autotrust trust anchor file\n;;id: . 1\n.\t86400\tIN\tDNSKEY\t257 3 8 " + key2017 + " ;{id = 20326 (ksk), size = 2048b} ;;state=2 [  VALID  ] ;;count=0\n",
+		"trust-anchors": "// of the root\ntrust-anchors {\n\t. initial-ds 20326 8 2 \"" + root2017[:32] + "\n " + root2017[32:] + "\";\n};\n",
+		"static":        "/* bind */ \ntrust-anchors { \".\" static-key 257 3 8 \"" + key2017[:60] + "\n" + key2017[60:] + "\"; };",
+		"managed-keys":  "managed-keys {\n\".\" initial-key 257 3 8 \"" + key2017 + "\";\n};",
+		"trusted-keys":  "trusted-keys {\n\".\" 257 3 8 \"" + key2017 + "\";\n};",
+	} {
+		a, err := ParseAnchors([]byte(text))
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+			continue
+		}
+		if len(a.zones[root]) == 0 || a.zones[root][0].tag != 20326 {
+			t.Errorf("%s: %v", what, a.zones)
+		}
+		// A key says the same as its DS.
+		key := mustRR(t, ". IN DNSKEY 257 3 8 "+key2017)
+		rd, err := rdataOf(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k, _ := readKey(rd)
+		if !a.zones[root][0].matches(root, k) {
+			t.Errorf("%s does not match the key", what)
+		}
+	}
+	for what, text := range map[string]string{
+		"empty":           "",
+		"comments only":   "; nothing\n",
+		"another type":    ". IN NS a.root-servers.net.",
+		"another class":   ". CH DS 20326 8 2 " + root2017,
+		"half a record":   ". IN DS 20326",
+		"no hex":          ". IN DS 20326 8 2 XYZ",
+		"an empty digest": ". IN DS 20326 8 2 ",
+		"a revoked key":   ". IN DNSKEY 385 3 8 " + key2017,
+		"too long":        strings.Repeat(" ", maxAnchorText+1),
+		"an include":      "$INCLUDE /etc/passwd\n",
+	} {
+		if _, err := ParseAnchors([]byte(text)); !errors.Is(err, ErrAnchors) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if got := len(BuiltIn().zones[root]); got != 2 {
+		t.Errorf("%d built-in anchors", got)
+	}
+}
+
+func FuzzParseAnchors(f *testing.F) {
+	f.Add([]byte(rootAnchors))
+	f.Add([]byte("trust-anchors { . initial-ds 20326 8 2 \"AB\"; };"))
+	f.Add([]byte("trusted-keys {\n\".\" 257 3 8 \"AwEAAQ==\";\n};"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		a, err := ParseAnchors(text)
+		if (a == nil) != (err != nil) || err != nil && !errors.Is(err, ErrAnchors) {
+			t.Errorf("%v %v", a, err)
+		}
+	})
+}
+
+func TestAnchorWarnings(t *testing.T) {
+	w := standard(t)
+	v := w.validator()
+	lookup := func() { want(t, v.Session(w).Lookup(t.Context(), "com.", dns.TypeSOA), verdict.Found, verdict.Secure) }
+	lookup()
+	if got := v.Warnings(); len(got) != 0 {
+		t.Errorf("%v", got)
+	}
+	// A key comes that no anchor knows; later the old one is revoked.
+	z := w.zones["."]
+	next := w.key(".", dns.ECDSAP256SHA256, 257)
+	next.keysOnly, next.noDS = true, true
+	z.keys = append(z.keys, next)
+	w.now = w.now.Add(2 * time.Hour)
+	lookup()
+	if got := v.Warnings(); len(got) != 1 || got[0].Notice != Unknown || got[0].Key.Tag != next.rr.KeyTag() || got[0].Zone != "." {
+		t.Errorf("%v", got)
+	}
+	w = standard(t)
+	z = w.zones["."]
+	next = w.key(".", dns.ECDSAP256SHA256, 257)
+	next.keysOnly = true
+	z.keys = append(z.keys, next)
+	v = w.validator() // knows both
+	old := z.keys[0]
+	tag := old.rr.KeyTag()
+	revoked := *old.rr
+	revoked.Flags |= dns.REVOKE
+	z.keys[0] = &fakeKey{rr: &revoked, signer: old.signer, keysOnly: true}
+	lookup()
+	if got := v.Warnings(); len(got) != 1 || got[0].Notice != Revoked || got[0].Key.Tag != tag {
+		t.Errorf("%v", got)
+	}
+	if s := v.Warnings()[0].String(); !strings.Contains(s, "revoked") {
+		t.Error(s)
+	}
+}
+
+// TestIslands: with anchors below the root only, nothing is known of other names, and
+// the closest anchor counts.
+func TestIslands(t *testing.T) {
+	w := standard(t)
+	text := ""
+	for _, zone := range []string{"example.com.", "sub.example.com."} {
+		for _, ds := range w.zones[zone].ds() {
+			text += ds.String() + "\n"
+		}
+	}
+	a, err := ParseAnchors([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := New(Config{Anchors: a, Clock: func() time.Time { return w.now }})
+	ask := func(n string, rrtype uint16) Answer { return v.Session(w).Lookup(t.Context(), n, rrtype) }
+	want(t, ask("example.com.", dns.TypeMX), verdict.Found, verdict.Secure)
+	want(t, ask("mx.sub.example.com.", dns.TypeA), verdict.Found, verdict.Secure)
+	want(t, ask("mx.plain.example.com.", dns.TypeA), verdict.Found, verdict.Insecure)
+	want(t, ask("example.net.", dns.TypeMX), verdict.Found, verdict.Indeterminate)
+	want(t, ask("across.example.com.", dns.TypeA), verdict.Found, verdict.Indeterminate)
+	want(t, ask("nowhere.example.net.", dns.TypeA), verdict.NXDomain, verdict.Indeterminate)
+	// The parent of an anchored zone has nothing to say in it.
+	z := w.zones["example.com."]
+	w.tamper = forQuery("nowhere.sub.example.com.", dns.TypeA, func(m *dns.Msg) {
+		m.Ns, m.Rcode = nil, dns.RcodeSuccess
+		z.deny(m, "nowhere.example.com.", "*.example.com.")
+	})
+	refused(t, ask("nowhere.sub.example.com.", dns.TypeA), NoDenial)
+	// The parent's word on its DS counts all the same.
+	want(t, ask("sub.example.com.", dns.TypeDS), verdict.Found, verdict.Secure)
+	// Anchors of unsupported algorithms only.
+	a, err = ParseAnchors([]byte(". IN DS 1 16 2 " + root2017))
+	if err != nil {
+		t.Fatal(err)
+	}
+	v = New(Config{Anchors: a, Clock: func() time.Time { return w.now }})
+	want(t, ask("example.com.", dns.TypeMX), verdict.Found, verdict.Insecure)
+}
