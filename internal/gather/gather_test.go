@@ -125,11 +125,11 @@ type memory struct {
 	m  map[string]mtasts.Cached
 }
 
-func (s *memory) Policy(name string) (mtasts.Cached, bool) {
+func (s *memory) Policy(name string) (mtasts.Cached, bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c, ok := s.m[name]
-	return c, ok
+	return c, ok, nil
 }
 
 func (s *memory) PutPolicy(c mtasts.Cached) {
@@ -237,7 +237,7 @@ func TestDANEWaitsForNobody(t *testing.T) {
 		}
 		// The fetch goes on, and the next one has the policy.
 		time.Sleep(2 * time.Minute)
-		if _, ok := r.store.Policy(domain); !ok {
+		if _, ok, _ := r.store.Policy(domain); !ok {
 			t.Error("a fetch that nobody waited for was lost")
 		}
 	})
@@ -409,21 +409,21 @@ func TestRefresh(t *testing.T) {
 		if err := r.Policies.Refresh(t.Context(), z, domain); err != nil || r.web.got != 1 {
 			t.Errorf("refresh without a TXT record: %v, %d fetches", err, r.web.got)
 		}
-		if c, _ := r.store.Policy(domain); !c.Fetched.Equal(time.Now()) || c.ID != "1" {
+		if c, _, _ := r.store.Policy(domain); !c.Fetched.Equal(time.Now()) || c.ID != "1" {
 			t.Errorf("kept %+v", c)
 		}
 		r.web.err = &fetch.Error{Detail: "blocked"}
 		if err := r.Policies.Refresh(t.Context(), z, domain); err == nil {
 			t.Error("a failed refresh is no error")
 		}
-		if c, ok := r.store.Policy(domain); !ok || !c.Fresh(time.Now()) || c.Failures != 1 {
+		if c, ok, _ := r.store.Policy(domain); !ok || !c.Fresh(time.Now()) || c.Failures != 1 {
 			t.Errorf("after a failed refresh: %+v", c)
 		}
 		time.Sleep(8 * 24 * time.Hour)
 		if err := r.Policies.Refresh(t.Context(), z, domain); err != nil {
 			t.Error(err)
 		}
-		if _, ok := r.store.Policy(domain); ok {
+		if _, ok, _ := r.store.Policy(domain); ok {
 			t.Error("an expired policy is kept")
 		}
 	})
@@ -442,7 +442,7 @@ func TestIdlePolicyExpires(t *testing.T) {
 		if err := r.Policies.Refresh(t.Context(), hosts(1), domain); err != nil || r.web.got != 0 {
 			t.Errorf("%v, %d fetches of an idle policy", err, r.web.got)
 		}
-		if c, ok := r.store.Policy(domain); !ok || !c.Fresh(time.Now()) || c.RefreshDue(time.Now(), mtasts.IdleLimit) {
+		if c, ok, _ := r.store.Policy(domain); !ok || !c.Fresh(time.Now()) || c.RefreshDue(time.Now(), mtasts.IdleLimit) {
 			t.Errorf("kept %+v", c)
 		}
 	})

@@ -71,7 +71,7 @@ func (l *stsLookup) heldFacts(f *verdict.STSFailure) verdict.STSFacts {
 
 // Store keeps policies beyond a restart.
 type Store interface {
-	Policy(domain string) (mtasts.Cached, bool)
+	Policy(domain string) (c mtasts.Cached, found bool, err error)
 	PutPolicy(mtasts.Cached)
 	DeletePolicy(domain string)
 	Touch(domain string, now time.Time)
@@ -136,8 +136,8 @@ var errBusy = errors.New("gather: too many policy fetches are under way")
 
 // Known returns the cached, unexpired policy of a domain.
 func (p *Policies) Known(domain string, now time.Time) (mtasts.Cached, bool) {
-	c, ok := p.store.Policy(domain)
-	if !ok || !c.Fresh(now) {
+	c, ok, err := p.store.Policy(domain)
+	if err != nil || !ok || !c.Fresh(now) {
 		return mtasts.Cached{}, false
 	}
 	p.store.Touch(domain, now)
@@ -310,9 +310,9 @@ func fetchFailure(domain string, err error) *verdict.STSFailure {
 // dropped instead, and one that nothing used for long is left to expire.
 func (p *Policies) Refresh(ctx context.Context, s Session, domain string) error {
 	now := p.clock()
-	c, ok := p.store.Policy(domain)
-	if !ok {
-		return nil
+	c, ok, err := p.store.Policy(domain)
+	if err != nil || !ok {
+		return err
 	}
 	if !c.Fresh(now) {
 		p.store.DeletePolicy(domain)

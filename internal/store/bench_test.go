@@ -48,7 +48,7 @@ func BenchmarkBigFile(b *testing.B) {
 		i := 0
 		for b.Loop() {
 			i = (i + 104729) % benchEntries
-			if _, found := s.Policy(fmt.Sprintf("d%d.example.com", i)); !found {
+			if _, found, _ := s.Policy(fmt.Sprintf("d%d.example.com", i)); !found {
 				b.Fatal(i)
 			}
 		}
@@ -56,7 +56,7 @@ func BenchmarkBigFile(b *testing.B) {
 	b.Run("Absent", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			if _, found := s.Policy("absent.example"); found {
+			if _, found, _ := s.Policy("absent.example"); found {
 				b.Fatal("found")
 			}
 		}

@@ -132,7 +132,7 @@ func verify(t *testing.T, path string, acked map[string]int, round int) {
 	t.Helper()
 	s, l := open(t, path)
 	for domain, n := range acked {
-		c, found := s.Policy(domain)
+		c, found, _ := s.Policy(domain)
 		id, err := strconv.Atoi(c.ID)
 		if !found || err != nil || id < n {
 			t.Fatalf("round %d: %s has id %q, want at least %d\n%s", round, domain, c.ID, n, l)
@@ -202,7 +202,7 @@ func fillTheDisk(path string) error {
 func all(s *Store, l *logs) error {
 	for n := range childDomains {
 		c, err := numbered(n)
-		if got, found := s.Policy(c.Domain); err != nil || !found || got.ID != c.ID {
+		if got, found, _ := s.Policy(c.Domain); err != nil || !found || got.ID != c.ID {
 			return fmt.Errorf("%s: %+v, %t\n%s", c.Domain, got, found, l)
 		}
 	}
@@ -238,11 +238,11 @@ func readOnlyDirectory(path string) error {
 		if err != nil {
 			return err
 		}
-		if _, found := s.Policy("kept.example"); found != (file == path) {
+		if _, found, _ := s.Policy("kept.example"); found != (file == path) {
 			return fmt.Errorf("%s: kept.example found: %t\n%s", file, found, l)
 		}
 		s.PutPolicy(c)
-		if got, found := s.Policy(c.Domain); !found || got.ID != "1" {
+		if got, found, _ := s.Policy(c.Domain); !found || got.ID != "1" {
 			return fmt.Errorf("%s: a policy put is gone", file)
 		}
 		if err := s.Sync(context.Background()); !errors.Is(err, syscall.EACCES) {

@@ -4,7 +4,7 @@
 //
 //	s, err := store.Open("/var/lib/tlsverdict/policyd.db", log)
 //	s.PutPolicy(cached)                      // returns at once
-//	cached, found := s.Policy("example.com") // sees it at once
+//	cached, found, err := s.Policy("example.com") // sees it at once; err: it cannot be known
 //	for _, domain := range s.Due(now, 100) { // whose refresh is due, earliest first
 //		...
 //	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"sort"
 	"sync"
@@ -34,6 +35,11 @@ type Store struct {
 	log   *slog.Logger
 	limit int
 	file  atomic.Pointer[file] // nil while there is none
+
+	// changing keeps changes of one domain apart, while each of them reads what it
+	// changes; domains share the locks. mu is taken within, never around.
+	changing [64]sync.Mutex
+	seed     maphash.Seed
 
 	mu      sync.RWMutex
 	pending map[string]change // not yet taken by the writer
@@ -79,7 +85,7 @@ type Stats struct {
 // and tries again.
 func Open(path string, log *slog.Logger) (*Store, error) {
 	s := &Store{
-		path: path, log: log, limit: maxWaiting,
+		path: path, log: log, limit: maxWaiting, seed: maphash.MakeSeed(),
 		pending: make(map[string]change),
 		round:   make(chan struct{}),
 		wake:    make(chan struct{}, 1), urgent: make(chan struct{}, 1),
@@ -104,17 +110,23 @@ func Open(path string, log *slog.Logger) (*Store, error) {
 	return s, nil
 }
 
-// Policy returns what is kept for a domain, expired or not.
-func (s *Store) Policy(domain string) (mtasts.Cached, bool) {
+// Policy returns what is kept for a domain, expired or not. After an error it is not
+// known whether there is a policy: the record or the file could not be read. Who
+// takes that for "no policy" hands the domain's mail to whoever can damage a file.
+func (s *Store) Policy(domain string) (c mtasts.Cached, found bool, err error) {
 	ch, changed := s.change(domain)
 	if changed && ch.kind != touch {
-		return ch.apply(mtasts.Cached{}, false)
+		c, found = ch.apply(mtasts.Cached{}, false)
+		return c, found, nil
 	}
-	c, found := s.stored(domain)
+	c, found, err = s.stored(domain)
+	if err != nil {
+		return mtasts.Cached{}, false, fmt.Errorf("store: policy of %s: %w", domain, err)
+	}
 	if changed {
-		return ch.apply(c, found)
+		c, found = ch.apply(c, found)
 	}
-	return c, found
+	return c, found, nil
 }
 
 // change returns what is to happen to a domain's record.
@@ -133,15 +145,18 @@ func (s *Store) change(domain string) (change, bool) {
 }
 
 // stored returns what the file has.
-func (s *Store) stored(domain string) (c mtasts.Cached, found bool) {
-	err := s.read(func(b buckets) error {
-		c, found = s.decodeOrNote(domain, b.policies.Get([]byte(domain)))
-		return nil
+func (s *Store) stored(domain string) (c mtasts.Cached, found bool, err error) {
+	err = s.read(func(b buckets) error {
+		value := b.policies.Get([]byte(domain))
+		if value == nil {
+			return nil
+		}
+		found = true
+		var err error
+		c, err = s.decodeOrNote(domain, value)
+		return err
 	})
-	if err != nil {
-		return mtasts.Cached{}, false
-	}
-	return c, found
+	return c, found && err == nil, err
 }
 
 // read runs f on the file. Without a file it does nothing.
@@ -183,12 +198,45 @@ func (s *Store) PutPolicy(c mtasts.Cached) {
 	if c.Domain == "" || c.Policy.Mode == mtasts.ModeUnknown {
 		return
 	}
+	defer s.lock(c.Domain)()
 	s.add(c.Domain, change{kind: put, cached: c})
+}
+
+// Update changes what is kept for a domain, from what is newest: modify gets that, and
+// returns the new policy and true, or false to drop what there is. No other change of
+// the domain comes between, whoever makes it; readers of it do not wait. modify must
+// be quick, and must not use the store.
+//
+// Where what is kept cannot be read, modify is told that there is nothing: what it
+// returns to keep replaces it, but it drops nothing, since what is unreadable now may
+// be saved yet. One of no mode is no policy, and changes nothing.
+func (s *Store) Update(domain string, modify func(old mtasts.Cached, found bool) (mtasts.Cached, bool)) {
+	if domain == "" {
+		return
+	}
+	defer s.lock(domain)()
+	old, found, err := s.Policy(domain)
+	next, keep := modify(old, found)
+	next.Domain = domain
+	switch {
+	case !keep && err == nil && found:
+		s.add(domain, change{kind: remove})
+	case keep && next.Policy.Mode != mtasts.ModeUnknown && !(found && bytes.Equal(encode(old), encode(next))):
+		s.add(domain, change{kind: put, cached: next})
+	}
+}
+
+// lock keeps other changes of a domain away until what it returns is called.
+func (s *Store) lock(domain string) (unlock func()) {
+	l := &s.changing[maphash.String(s.seed, domain)%uint64(len(s.changing))]
+	l.Lock()
+	return l.Unlock
 }
 
 // DeletePolicy drops what is kept for a domain.
 func (s *Store) DeletePolicy(domain string) {
 	if domain != "" {
+		defer s.lock(domain)()
 		s.add(domain, change{kind: remove})
 	}
 }
@@ -196,10 +244,11 @@ func (s *Store) DeletePolicy(domain string) {
 // Touch notes that a domain's policy was used at now. It writes only when the day
 // (in UTC) is another than at the last use.
 func (s *Store) Touch(domain string, now time.Time) {
-	c, found := s.Policy(domain)
-	if !found || c.AfterUse(now).Used.Equal(c.Used) {
+	c, found, err := s.Policy(domain)
+	if err != nil || !found || c.AfterUse(now).Used.Equal(c.Used) {
 		return
 	}
+	defer s.lock(domain)()
 	s.add(domain, change{kind: touch, at: now})
 }
 
@@ -331,7 +380,7 @@ func (s *Store) dueStored(b buckets, now time.Time, how scan) ([]due, error) {
 			how.bad.stale = append(how.bad.stale, bytes.Clone(key))
 			continue
 		}
-		if _, good := s.decodeOrNote(domain, value); !good {
+		if _, err := s.decodeOrNote(domain, value); err != nil {
 			how.bad.damaged = append(how.bad.damaged, domain)
 			continue
 		}

@@ -76,16 +76,16 @@ func sync1(t testing.TB, s *Store) {
 
 func want(t testing.TB, s *Store, c mtasts.Cached) {
 	t.Helper()
-	got, found := s.Policy(c.Domain)
-	if !found || !reflect.DeepEqual(got, c) {
-		t.Fatalf("kept %+v, %t; want %+v", got, found, c)
+	got, found, err := s.Policy(c.Domain)
+	if err != nil || !found || !reflect.DeepEqual(got, c) {
+		t.Fatalf("kept %+v, %t, %v; want %+v", got, found, err, c)
 	}
 }
 
 func gone(t testing.TB, s *Store, domain string) {
 	t.Helper()
-	if got, found := s.Policy(domain); found {
-		t.Fatalf("kept %+v, want nothing", got)
+	if got, found, err := s.Policy(domain); found || err != nil {
+		t.Fatalf("kept %+v, %v; want nothing", got, err)
 	}
 }
 
@@ -168,9 +168,82 @@ func TestTouchDoesNotBringBackAnOldPolicy(t *testing.T) {
 	s.PutPolicy(newer)
 	wg.Wait()
 	sync1(t, s)
-	if got, _ := s.Policy("example.com"); got.ID != "2" {
+	if got, _, _ := s.Policy("example.com"); got.ID != "2" {
 		t.Errorf("id %q after a touch, want 2", got.ID)
 	}
+}
+
+// TestUpdatesAreNotLost: a fetch, a refresh and a use at once.
+func TestUpdatesAreNotLost(t *testing.T) {
+	stores(t, func(t *testing.T, s *Store, settle func()) {
+		s.PutPolicy(cached(t, "example.com", "1", start))
+		settle()
+		const writers, times = 8, 50
+		later := start.Add(24 * time.Hour)
+		var wg sync.WaitGroup
+		for range writers {
+			wg.Go(func() {
+				for range times {
+					s.Update("example.com", func(old mtasts.Cached, found bool) (mtasts.Cached, bool) {
+						old.Failures++
+						return old, found
+					})
+				}
+			})
+			wg.Go(func() { s.Touch("example.com", later) })
+			wg.Go(func() { settle() })
+		}
+		wg.Wait()
+		settle()
+		c, found, err := s.Policy("example.com")
+		if err != nil || !found || c.Failures != writers*times || !c.Used.Equal(later.Truncate(24*time.Hour)) {
+			t.Errorf("%d failures of %d, used %v, %t, %v", c.Failures, writers*times, c.Used, found, err)
+		}
+	})
+}
+
+func TestUpdate(t *testing.T) {
+	stores(t, func(t *testing.T, s *Store, settle func()) {
+		c := cached(t, "example.com", "1", start)
+		update := func(want, found bool, next mtasts.Cached, keep bool) {
+			t.Helper()
+			s.Update("example.com", func(old mtasts.Cached, was bool) (mtasts.Cached, bool) {
+				if was != found {
+					t.Errorf("told %+v, %t; want %t", old, was, found)
+				}
+				return next, keep
+			})
+			settle()
+			if _, found, err := s.Policy("example.com"); found != want || err != nil {
+				t.Fatalf("kept: %t, %v; want %t", found, err, want)
+			}
+		}
+		update(false, false, mtasts.Cached{}, false)
+		update(false, false, mtasts.Cached{Failures: 1}, true)
+		update(true, false, mtasts.Cached{Policy: c.Policy}, true)
+		update(true, true, c, true)
+		update(true, true, mtasts.Cached{}, true)
+		want(t, s, c)
+		sequence := s.seq
+		update(true, true, c, true)
+		if s.seq != sequence {
+			t.Error("what changes nothing was written")
+		}
+		update(false, true, mtasts.Cached{}, false)
+	})
+}
+
+// TestReadersDoNotWaitForAnUpdate: nor do changes of other domains.
+func TestReadersDoNotWaitForAnUpdate(t *testing.T) {
+	stores(t, func(t *testing.T, s *Store, settle func()) {
+		c := cached(t, "example.com", "1", start)
+		s.PutPolicy(c)
+		settle()
+		s.Update("example.com", func(old mtasts.Cached, found bool) (mtasts.Cached, bool) {
+			want(t, s, c)
+			return old, found
+		})
+	})
 }
 
 func TestDueInOrder(t *testing.T) {
@@ -190,7 +263,7 @@ func TestDueInOrder(t *testing.T) {
 		check(start.Add(day), 10, "c.example")
 		check(start.Add(2*day), 3, "c.example", "a.example", "b.example")
 		check(start.Add(2*day), 0)
-		c, _ := s.Policy("c.example")
+		c, _, _ := s.Policy("c.example")
 		s.PutPolicy(c.AfterFailure(start.Add(day), "1", "x", 0))
 		s.DeletePolicy("a.example")
 		check(start.Add(day+4*time.Minute), 10, "b.example", "d.example")

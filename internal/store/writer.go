@@ -317,14 +317,11 @@ func (s *Store) noteDamage(err error) {
 }
 
 // decodeOrNote reads a record; one that cannot be used is counted and logged.
-func (s *Store) decodeOrNote(domain string, value []byte) (mtasts.Cached, bool) {
-	if value == nil {
-		return mtasts.Cached{}, false
-	}
+func (s *Store) decodeOrNote(domain string, value []byte) (mtasts.Cached, error) {
 	c, err := decode(domain, value)
 	if err != nil {
 		s.ignored.Add(1)
 		s.log.Warn("store: a record is ignored", "domain", domain, "err", err)
 	}
-	return c, err == nil
+	return c, err
 }
