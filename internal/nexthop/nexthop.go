@@ -26,6 +26,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/net/idna"
 )
@@ -159,6 +160,9 @@ func Normalize(name string) (string, error) {
 	}
 	// idna.Lookup would refuse names with an underscore, which exist as
 	// destinations, and accept empty labels.
+	if !utf8.ValidString(name) {
+		return "", fmt.Errorf("%w: %q is not UTF-8", ErrInvalid, name)
+	}
 	profile := idna.New(idna.MapForLookup(), idna.Transitional(false),
 		idna.StrictDomainName(false), idna.VerifyDNSLength(true), idna.BidiRule())
 	ascii, err := profile.ToASCII(name)
@@ -169,6 +173,9 @@ func Normalize(name string) (string, error) {
 	// the end would make a second spelling of the same destination.
 	if ascii = strings.TrimSuffix(ascii, "."); !wellFormed(ascii) {
 		return "", fmt.Errorf("%w: %q is no host name", ErrInvalid, name)
+	}
+	if again, err := profile.ToASCII(ascii); err != nil || again != ascii {
+		return "", fmt.Errorf("%w: %q has no A-label form that stands", ErrInvalid, name)
 	}
 	return ascii, nil
 }
