@@ -223,7 +223,7 @@ type TLSPolicy struct {
 	// MXHostPatterns are the policy's mx patterns as published: mx.example.com, *.example.net
 	// (see MXHostPattern).
 	MXHostPatterns []string
-	// PolicyStrings are the lines of the policy, without line ends.
+	// PolicyStrings are the lines of the policy, without line ends (see PolicyString).
 	PolicyStrings []string
 }
 

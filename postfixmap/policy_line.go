@@ -30,6 +30,21 @@ func MXHostPattern(mx string) (string, error) {
 	return pattern(mx, attrMXHostPattern, func(s string) (string, *PolicyError) { return s, checkMXHostPattern(s) })
 }
 
+// PolicyString returns the element of TLSPolicy.PolicyStrings for a line of an MTA-STS policy as
+// its domain sent it. White space at the ends is trimmed and tabs become spaces, as Postfix would
+// do itself; both are legal in a policy (RFC 8461 §3.2) and mean nothing there.
+//
+// It refuses with a *PolicyError what no line can hold: nothing at all, control characters,
+// braces that do not pair, other than UTF-8. The line is only for reports: leave it out then.
+func PolicyString(line string) (string, error) {
+	s := strings.Trim(strings.ReplaceAll(line, "\t", " "), " ")
+	if err := checkPolicyString(s); err != nil {
+		err.Attribute, err.Value = attrPolicyString.String(), line
+		return "", err
+	}
+	return s, nil
+}
+
 func pattern(mx string, a attribute, form func(string) (string, *PolicyError)) (string, error) {
 	s, err := form(asciiLower(mx))
 	if err != nil {
