@@ -20,9 +20,9 @@ func appendPostfix(_ *Options, dst []byte, v verdict.Verdict) []byte {
 	case verdict.Encrypt:
 		return append(dst, "OK encrypt"...)
 	case verdict.STS:
-		return appendPolicy(dst, secure(v.Patterns), postfixmap.V3_4)
+		return appendPolicy(dst, secure(v.Patterns))
 	case verdict.WebPKI:
-		return appendPolicy(dst, secure(v.Hosts), postfixmap.V3_4)
+		return appendPolicy(dst, secure(v.Hosts))
 	case verdict.Fixed:
 		return appendFixed(dst, v)
 	case verdict.Defer:
@@ -71,11 +71,11 @@ func appendFixed(dst []byte, v verdict.Fixed) []byte {
 // appendPolicy encodes a policy strictly. What cannot be encoded defers: a line
 // that Postfix reads differently would be a silent downgrade, and so would one
 // that lost all its names, since main.cf would then say which match.
-func appendPolicy(dst []byte, p *postfixmap.TLSPolicy, v postfixmap.Version) []byte {
+func appendPolicy(dst []byte, p *postfixmap.TLSPolicy) []byte {
 	if p.Level == postfixmap.LevelSecure && len(p.Match) == 0 {
 		return postfixmap.AppendTemp(dst, "no name of the policy can be written in a policy line")
 	}
-	out, err := p.AppendTo(append(dst, "OK "...), v)
+	out, err := p.AppendTo(append(dst, "OK "...), postfixmap.V3_4)
 	if err != nil {
 		return postfixmap.AppendTemp(dst[:len(dst):len(dst)], err.Error())
 	}

@@ -137,6 +137,46 @@ func TestLongPolicy(t *testing.T) {
 	}
 }
 
+// TestReportsNeverDefer: policy_string and policy_domain are only reported, so what
+// cannot be written of them is left out; the mail goes on (RFC 8461 §5).
+func TestReportsNeverDefer(t *testing.T) {
+	const secured = "OK secure match=mx.example.com servername=hostname"
+	lines := []string{"version:\tSTSv1", "comment: }{", "mode: enforce", "x: {", "max_age:\t86400"}
+	written := " { policy_string = version: STSv1 } { policy_string = mode: enforce } { policy_string = max_age: 86400 }"
+	mx := []string{"mx.example.com"}
+	huge := []string{strings.Repeat("x", maxPolicy)}
+	for _, c := range []struct {
+		name    string
+		verdict verdict.Verdict
+		want    string
+	}{
+		{
+			"lines, enforced",
+			verdict.STS{Domain: "example.com", Patterns: mx, Lines: lines},
+			secured + " policy_type=sts policy_domain=example.com mx_host_pattern=mx.example.com" + written,
+		},
+		{
+			"lines, testing",
+			verdict.NoPolicy{Report: &verdict.STSReport{Domain: "example.com", Patterns: mx, Lines: lines}},
+			"OK may policy_type=sts policy_domain=example.com mx_host_pattern=mx.example.com" + written,
+		},
+		{"domain, enforced", verdict.STS{Domain: "foo-.example.com", Patterns: mx, Lines: lines}, secured},
+		{"domain, testing", verdict.NoPolicy{Report: &verdict.STSReport{Domain: "foo-.example.com", Patterns: mx}}, "NOTFOUND "},
+		{"domain, fetch error", verdict.NoPolicy{Report: &verdict.STSReport{Domain: "foo-.example.com", Result: "sts-policy-fetch-error"}}, "NOTFOUND "},
+		{"a result that Postfix does not know", verdict.NoPolicy{Report: &verdict.STSReport{Domain: "example.com", Result: "dane-required"}}, "NOTFOUND "},
+		{
+			"a long line",
+			verdict.STS{Domain: "example.com", Patterns: mx, Lines: huge},
+			secured + " policy_type=sts policy_domain=example.com mx_host_pattern=mx.example.com",
+		},
+	} {
+		got := string(appendTLSRPT(&Options{ReportLevel: "may"}, nil, c.verdict))
+		if got != c.want {
+			t.Errorf("%s:\n got %.300q\nwant %q", c.name, got, c.want)
+		}
+	}
+}
+
 // fixed plays the engine.
 type fixed struct {
 	verdict verdict.Verdict

@@ -15,46 +15,53 @@ const maxPolicy = 90_000
 // is told of MTA-STS policies (RFC 8460) and, from 3.10.5 on, compares MX names
 // with the policy's patterns itself, as RFC 8461 §4.1 wants it.
 func appendTLSRPT(opt *Options, dst []byte, v verdict.Verdict) []byte {
+	var p *postfixmap.TLSPolicy
 	switch v := v.(type) {
 	case verdict.STS:
-		p := secure(v.Patterns)
-		p.PolicyType, p.PolicyDomain, p.PolicyStrings = postfixmap.PolicySTS, v.Domain, v.Lines
-		p.MXHostPatterns = spell(v.Patterns, postfixmap.MXHostPattern)
-		return appendBounded(dst, p)
+		p = secure(v.Patterns)
+		addReport(p, &verdict.STSReport{Domain: v.Domain, Patterns: v.Patterns, Lines: v.Lines})
 	case verdict.NoPolicy:
 		if v.Report != nil && opt.ReportLevel != "" {
-			return appendReport(opt, dst, v.Report)
+			// An explicit level replaces that of main.cf: the operator says
+			// that they are the same.
+			p = &postfixmap.TLSPolicy{Level: postfixmap.LevelMay}
+			addReport(p, v.Report)
 		}
 	case verdict.DANEOnly, verdict.DANE, verdict.Encrypt, verdict.WebPKI, verdict.Fixed, verdict.Defer:
 	default:
 		panic(fmt.Sprintf("socketmapd: the postfix-tlsrpt dialect has no words for a verdict of type %T", v))
 	}
+	if p != nil {
+		if out, ok := appendReported(dst, p); ok {
+			return out
+		}
+	}
 	return appendPostfix(opt, dst, v)
 }
 
-// appendReport hands over a policy that is not enforced, or a failure to get one,
-// at the level that the operator says is main.cf's own: an explicit level
-// replaces that one.
-func appendReport(opt *Options, dst []byte, r *verdict.STSReport) []byte {
-	p := &postfixmap.TLSPolicy{
-		Level: postfixmap.LevelMay, PolicyType: postfixmap.PolicySTS, PolicyDomain: r.Domain,
-		MXHostPatterns: spell(r.Patterns, postfixmap.MXHostPattern), PolicyStrings: r.Lines, PolicyFailure: postfixmap.PolicyFailure(r.Result),
-	}
-	return appendBounded(dst, p)
+// addReport adds what Postfix reports of a policy, or of a failure to get one. A
+// policy's own line that cannot be written is left out of it.
+func addReport(p *postfixmap.TLSPolicy, r *verdict.STSReport) {
+	p.PolicyType, p.PolicyDomain, p.PolicyFailure = postfixmap.PolicySTS, r.Domain, postfixmap.PolicyFailure(r.Result)
+	p.MXHostPatterns = spell(r.Patterns, postfixmap.MXHostPattern)
+	p.PolicyStrings = spell(r.Lines, postfixmap.PolicyString)
 }
 
-// appendBounded drops what is only reported where the line would not fit in a
-// reply, or where a policy's own text cannot be written in it; never what is
-// enforced.
-func appendBounded(dst []byte, p *postfixmap.TLSPolicy) []byte {
-	if fits(p) && p.Check(postfixmap.V3_10) == nil {
-		return appendPolicy(dst, p, postfixmap.V3_10)
+// appendReported writes a policy with its report, without the policy's text where
+// that would not fit in a reply. False: the report cannot be written at all, since
+// it is too long or its domain is no host name. The line without a report is then
+// the answer: mail must not wait for a report (RFC 8461 §5).
+func appendReported(dst []byte, p *postfixmap.TLSPolicy) ([]byte, bool) {
+	if p.Level == postfixmap.LevelSecure && len(p.Match) == 0 {
+		return dst, false
 	}
-	if p.PolicyStrings = nil; fits(p) {
-		return appendPolicy(dst, p, postfixmap.V3_10)
+	if !fits(p) {
+		if p.PolicyStrings = nil; !fits(p) {
+			return dst, false
+		}
 	}
-	p.PolicyType, p.PolicyDomain, p.MXHostPatterns, p.PolicyFailure = "", "", nil, ""
-	return appendPolicy(dst, p, postfixmap.V3_10)
+	out, err := p.AppendTo(append(dst, "OK "...), postfixmap.V3_10)
+	return out, err == nil
 }
 
 // fits reports whether the line, with what separates its attributes, stays below
