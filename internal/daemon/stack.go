@@ -12,7 +12,6 @@ import (
 	"tlsverdict/internal/engine"
 	"tlsverdict/internal/fetch"
 	"tlsverdict/internal/gather"
-	"tlsverdict/internal/nexthop"
 	"tlsverdict/internal/resolve"
 	"tlsverdict/internal/socketmapd"
 	"tlsverdict/internal/store"
@@ -92,7 +91,7 @@ func newRefresher(st *store.Store, p *gather.Policies, r *resolve.Resolver, e *e
 	return &engine.Refresher{
 		Due:     st.Due,
 		Refresh: func(ctx context.Context, domain string) error { return p.Refresh(ctx, r.Session(), domain) },
-		Changed: func(domain string) { e.Forget(nexthop.Destination{Name: domain, Port: nexthop.SMTPPort}) },
+		Changed: e.Forget,
 		Log:     log,
 	}
 }

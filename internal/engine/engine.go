@@ -1,14 +1,15 @@
 // Package engine keeps rulings and works out new ones.
 //
-//	e := engine.New(engine.Config{Gather: gatherer.Facts, ...})
+//	e, err := engine.New(engine.Config{Gather: gatherer.Facts, ...})
+//	if err != nil { ... }
 //	defer e.Close()
 //	ruled := e.Rule(ctx, destination)
 //
 // Rule answers from a cache, or joins the flight that works the destination out.
 // A flight has a context of its own: when its askers give up, the work goes on
-// for the next one. A verdict never outlives what it rests on: near its end the
-// next hit starts a new flight, and while that fails the old verdict holds to its
-// end and not beyond.
+// for the next one. A verdict ends with what it rests on (but not before
+// Config.MinTTL): near its end the next hit starts a new flight, and while that
+// fails the old verdict holds to its end and not beyond.
 //
 // What is promised:
 //
@@ -17,7 +18,9 @@
 //   - at most Config.Flights destinations are worked out at once, and
 //     waitingPerFlight times as many wait; more are told to come back;
 //   - a failure is kept for 30 to 60 seconds, so that a dead name server is not
-//     asked for every message;
+//     asked for every message; a strict verdict that was reached beside one is
+//     kept longer, and worked out anew as often;
+//   - no verdict is replaced by a laxer one that a failure is behind;
 //   - a defect that panics defers mail of the one destination that has it.
 //
 // The package does not know how an MTA asks or what it is answered.
@@ -34,6 +37,7 @@ import (
 
 	"github.com/maypok86/otter/v2"
 	"golang.org/x/sync/singleflight"
+	"golang.org/x/time/rate"
 
 	"tlsverdict/internal/nexthop"
 	"tlsverdict/internal/verdict"
@@ -48,6 +52,15 @@ const (
 	// explanations is how many rulings are kept with all their facts, for those
 	// who ask why; the other rulings are gathered anew when asked.
 	explanations = 2048
+	// explanationUnit is the size, in bytes, that counts as one explanation: one
+	// of a domain with thousands of MX records takes the room of many.
+	explanationUnit = 16 << 10
+	// entryUnit is the same for verdicts.
+	entryUnit = 512
+	// beside is how long a strict verdict that was reached beside a failure may
+	// be kept: longer than an MTA waits to try again, so that a destination that
+	// is always slow is not always unknown.
+	beside = 15 * time.Minute
 )
 
 // Config is what an Engine works with.
@@ -105,9 +118,14 @@ type Engine struct {
 	flights singleflight.Group
 	slots   chan struct{}
 	waiting atomic.Int64
-	base    context.Context
-	stop    context.CancelFunc
-	counts  counters
+	// epoch counts the calls of Forget: a flight that began before one may rest
+	// on what was forgotten, and is not kept.
+	epoch atomic.Uint64
+	// crowd limits the records of refused flights.
+	crowd  rate.Sometimes
+	base   context.Context
+	stop   context.CancelFunc
+	counts counters
 }
 
 type counters struct {
@@ -123,10 +141,13 @@ type Stats struct {
 
 // New returns an Engine; Close ends it.
 func New(cfg Config) (*Engine, error) {
-	e := &Engine{cfg: cfg, slots: make(chan struct{}, cfg.Flights)}
+	e := &Engine{cfg: cfg, slots: make(chan struct{}, cfg.Flights), crowd: rate.Sometimes{Interval: 10 * time.Second}}
 	var err error
 	e.cache, err = otter.New(&otter.Options[nexthop.Destination, *entry]{
-		MaximumSize: cfg.Entries,
+		MaximumWeight: uint64(cfg.Entries),
+		Weigher: func(_ nexthop.Destination, n *entry) uint32 {
+			return 1 + uint32(size(n.ruled.Verdict)/entryUnit)
+		},
 		ExpiryCalculator: otter.ExpiryWritingFunc(func(n otter.Entry[nexthop.Destination, *entry]) time.Duration {
 			return time.Until(n.Value.ruled.Until)
 		}),
@@ -134,7 +155,12 @@ func New(cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("engine: cache: %w", err)
 	}
-	e.why, err = otter.New(&otter.Options[nexthop.Destination, *Explanation]{MaximumSize: min(explanations, cfg.Entries)})
+	e.why, err = otter.New(&otter.Options[nexthop.Destination, *Explanation]{
+		MaximumWeight: uint64(min(explanations, cfg.Entries)),
+		Weigher: func(_ nexthop.Destination, x *Explanation) uint32 {
+			return 1 + uint32(x.size()/explanationUnit)
+		},
+	})
 	if err != nil {
 		return nil, fmt.Errorf("engine: cache of explanations: %w", err)
 	}
@@ -194,8 +220,23 @@ func (e *Engine) Explain(ctx context.Context, d nexthop.Destination) *Explanatio
 	return e.join(ctx, d)
 }
 
-// Forget drops what is kept of a destination, because it is known to have changed.
-func (e *Engine) Forget(d nexthop.Destination) {
+// Forget drops what is kept of a name, as a domain and as a host, on every port,
+// because it is known to have changed. A flight under way is not kept. It visits
+// all verdicts: call it for a change, not for a possibility.
+func (e *Engine) Forget(name string) {
+	e.epoch.Add(1)
+	for _, host := range []bool{false, true} {
+		e.forget(nexthop.Destination{Name: name, Port: nexthop.SMTPPort, Host: host})
+	}
+	for d := range e.cache.Keys() {
+		if d.Name == name {
+			e.forget(d)
+		}
+	}
+}
+
+func (e *Engine) forget(d nexthop.Destination) {
+	e.flights.Forget(d.String())
 	e.cache.Invalidate(d)
 	e.why.Invalidate(d)
 }
@@ -211,6 +252,7 @@ func (e *Engine) join(ctx context.Context, d nexthop.Destination) *Explanation {
 	case r := <-e.fly(d):
 		return r.Val.(*Explanation)
 	case <-ctx.Done():
+		e.cfg.Log.Info("an asker could not wait for a ruling and was told to come back", "dest", d.String())
 		return e.unkept(d, verdict.Defer{Fault: verdict.Remote, Text: d.Name + " is not worked out yet; the lookups go on, ask again"})
 	}
 }
@@ -221,20 +263,35 @@ func (e *Engine) work(d nexthop.Destination) (x *Explanation) {
 		if r := recover(); r != nil {
 			e.counts.panics.Add(1)
 			e.cfg.Log.Error("a defect in tlsverdict defers mail of one destination", "dest", d.String(), "panic", r, "stack", string(debug.Stack()))
-			x = e.unkept(d, verdict.Defer{Fault: verdict.Ours, Text: "internal error while working out " + d.Name})
+			x = e.nothing(d, "internal error while working out "+d.Name)
 		}
 	}()
 	if !e.enter() {
 		e.counts.busy.Add(1)
-		return e.unkept(d, verdict.Defer{Fault: verdict.Ours, Text: "too many destinations are being worked out; ask again"})
+		e.crowd.Do(func() {
+			e.cfg.Log.Warn("too many destinations are being worked out; some askers are told to come back", "dest", d.String(), "refused", e.counts.busy.Load())
+		})
+		return e.nothing(d, "too many destinations are being worked out; ask again")
 	}
 	defer func() { <-e.slots }()
-	start := time.Now()
+	start, epoch := time.Now(), e.epoch.Load()
 	x = &Explanation{Facts: e.facts(d)}
 	x.Took = time.Since(start)
 	x.Ruling = verdict.Decide(x.Facts)
-	e.keep(d, x)
+	e.keep(d, x, epoch)
 	e.say(d, x)
+	return x
+}
+
+// nothing ends a flight that came to nothing by our fault. A refresh is tried
+// again, and the verdict that it was for holds.
+func (e *Engine) nothing(d nexthop.Destination, text string) *Explanation {
+	x := e.unkept(d, verdict.Defer{Fault: verdict.Ours, Text: text})
+	now := time.Now()
+	if old, ok := e.holds(d, now); ok {
+		x.InForce = old.ruled
+		e.postpone(d, old, now)
+	}
 	return x
 }
 
@@ -269,35 +326,63 @@ func (e *Engine) facts(d nexthop.Destination) verdict.Facts {
 	return e.cfg.Gather(ctx, d)
 }
 
-// keep stores the verdict, unless it stems from a failure and an older one that
-// does not still holds: a verdict is not lowered because a lookup failed.
-func (e *Engine) keep(d nexthop.Destination, x *Explanation) {
+// keep stores the verdict, unless it is laxer than an older one that still holds
+// and stems from a failure: a verdict is not lowered because a lookup failed.
+func (e *Engine) keep(d nexthop.Destination, x *Explanation, epoch uint64) {
 	now := time.Now()
-	x.InForce = Ruled{Verdict: x.Ruling.Verdict, Source: x.Ruling.Source, Until: now.Add(e.lifetime(&x.Ruling))}
-	if x.Ruling.Provisional {
-		if old, ok := e.cache.GetIfPresent(d); ok && now.Before(old.ruled.Until) {
-			x.InForce = old.ruled
-			again := &entry{ruled: old.ruled, refresh: now.Add(spread(verdict.FailureTTL))}
-			e.cache.Set(d, again)
-			return
-		}
+	life, again := e.lifetime(&x.Ruling)
+	x.InForce = Ruled{Verdict: x.Ruling.Verdict, Source: x.Ruling.Source, Until: now.Add(life)}
+	if old, ok := e.holds(d, now); ok && x.Ruling.Provisional && laxer(x.Ruling.Verdict, old.ruled.Verdict) {
+		x.InForce = old.ruled
+		e.postpone(d, old, now)
+		return
 	}
-	until := x.InForce.Until
-	n := &entry{ruled: x.InForce, refresh: until.Add(-until.Sub(now) / 5)}
-	e.cache.Set(d, n)
+	if e.epoch.Load() != epoch {
+		x.InForce.Until = now
+		return
+	}
+	e.cache.Set(d, &entry{ruled: x.InForce, refresh: now.Add(again)})
 	e.why.Set(d, x)
 }
 
-// lifetime clamps a ruling's TTL to the settings, and to little where a lookup failed.
-func (e *Engine) lifetime(r *verdict.Ruling) time.Duration {
+// holds returns the verdict that is in force.
+func (e *Engine) holds(d nexthop.Destination, now time.Time) (*entry, bool) {
+	n, ok := e.cache.GetIfPresent(d)
+	return n, ok && now.Before(n.ruled.Until)
+}
+
+// postpone keeps a verdict whose refresh came to nothing, and has it tried again.
+func (e *Engine) postpone(d nexthop.Destination, old *entry, now time.Time) {
+	e.cache.Set(d, &entry{ruled: old.ruled, refresh: now.Add(spread(verdict.FailureTTL))})
+}
+
+// laxer reports whether a verdict that a failure is behind must not replace an
+// older one: it demands less, or it defers where an answer is known.
+func laxer(v, old verdict.Verdict) bool {
+	if _, ok := old.(verdict.Defer); ok {
+		return false
+	}
+	_, deferred := v.(verdict.Defer)
+	return deferred || verdict.Strictness(v) < verdict.Strictness(old)
+}
+
+// lifetime is how long a ruling is kept, and after which time it is worked out
+// anew if it is in use.
+func (e *Engine) lifetime(r *verdict.Ruling) (life, again time.Duration) {
 	if r.Source == verdict.FromOverride {
-		return min(r.TTL, e.cfg.MaxTTL)
+		life = min(r.TTL, e.cfg.MaxTTL)
+		return life, life
 	}
-	ttl := min(max(r.TTL, e.cfg.MinTTL), e.cfg.MaxTTL)
-	if r.Provisional {
-		ttl = min(ttl, spread(verdict.FailureTTL))
+	life = min(max(r.TTL, e.cfg.MinTTL), e.cfg.MaxTTL)
+	if !r.Provisional {
+		return life, life - life/5
 	}
-	return ttl
+	again = min(life, spread(verdict.FailureTTL))
+	switch r.Verdict.(type) {
+	case verdict.DANEOnly, verdict.STS, verdict.WebPKI, verdict.Encrypt:
+		return min(life, beside), again
+	}
+	return again, again
 }
 
 // spread returns a duration from d up to twice d, so that what failed together is
@@ -319,19 +404,30 @@ func (e *Engine) unkept(d nexthop.Destination, v verdict.Defer) *Explanation {
 // say writes the one record of a ruling. The level follows the fault.
 func (e *Engine) say(d nexthop.Destination, x *Explanation) {
 	level := slog.LevelInfo
-	attrs := make([]slog.Attr, 0, 8)
+	attrs := make([]slog.Attr, 0, 10)
 	attrs = append(attrs, slog.String("dest", d.String()), slog.String("verdict", x.Ruling.Verdict.Name()), slog.String("source", x.Ruling.Source.String()))
 	if v, ok := x.Ruling.Verdict.(verdict.Defer); ok {
 		attrs = append(attrs, slog.String("fault", v.Fault.String()), slog.String("error", v.Text))
-		switch v.Fault {
-		case verdict.Ours:
-			level = slog.LevelError
-		case verdict.Operator:
-			level = slog.LevelWarn
-		case verdict.Remote:
-		}
+		level = severity(v.Fault)
+	} else if f := x.Facts.STS.Failure; f != nil {
+		attrs = append(attrs, slog.String("fault", f.Fault.String()), slog.String("sts_error", f.Detail))
+		level = severity(f.Fault)
 	}
 	last := x.Ruling.Reasons[len(x.Ruling.Reasons)-1]
 	attrs = append(attrs, slog.String("reason", string(last.Code)), slog.Duration("ttl", time.Until(x.InForce.Until).Round(time.Second)), slog.Duration("took", x.Took.Round(time.Millisecond)))
 	e.cfg.Log.LogAttrs(e.base, level, "ruling", attrs...)
+}
+
+// severity: what the operator can mend is a warning, what only a change of this
+// program can is an error, and what others must mend is news.
+func severity(f verdict.Fault) slog.Level {
+	switch f {
+	case verdict.Ours:
+		return slog.LevelError
+	case verdict.Operator:
+		return slog.LevelWarn
+	case verdict.Remote:
+		return slog.LevelInfo
+	}
+	panic(fmt.Sprintf("engine: fault %v", f))
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"tlsverdict/internal/nexthop"
+	"tlsverdict/internal/tlsa"
 	"tlsverdict/internal/verdict"
 )
 
@@ -296,7 +298,7 @@ func TestExplainBelongsToTheRuling(t *testing.T) {
 		if s.calls.Load() != 1 || x.InForce != r || x.Facts.MX.Outcome != verdict.NXDomain {
 			t.Errorf("the explanation is not that of the verdict in force: %+v", x)
 		}
-		e.Forget(dest)
+		e.Forget(dest.Name)
 		e.Explain(t.Context(), dest)
 		if s.calls.Load() != 2 {
 			t.Error("a forgotten destination was not worked out anew")
@@ -393,5 +395,151 @@ func BenchmarkEntry(b *testing.B) {
 	const domains = 100_000
 	for b.Loop() {
 		b.ReportMetric(bytesPerEntry(b, domains), "bytes/domain")
+	}
+}
+
+// danger are facts of a signed domain with one host that has a TLSA record, and
+// another whose lookups fail: strict, and provisional.
+func danger(d nexthop.Destination) verdict.Facts {
+	addr := netip.MustParseAddr("192.0.2.1")
+	record := tlsa.Record{Usage: tlsa.DANEEE, Selector: tlsa.SPKI, Matching: tlsa.SHA2256, Data: make([]byte, 32)}
+	found := verdict.Answer[netip.Addr]{Outcome: verdict.Found, Proof: verdict.Secure, Records: []netip.Addr{addr}, TTL: time.Hour}
+	failed := verdict.Fail[netip.Addr](verdict.Remote, "SERVFAIL")
+	return verdict.Facts{
+		Now: time.Now(), Destination: d,
+		MX: verdict.Answer[verdict.MX]{Outcome: verdict.Found, Proof: verdict.Secure, TTL: time.Hour, Records: []verdict.MX{{Host: "a.example"}, {Host: "b.example"}}},
+		Hosts: []verdict.Host{
+			{Name: "a.example", A: found, AAAA: found, TLSA: []verdict.TLSALookup{{Base: "a.example", Answer: verdict.Answer[tlsa.Record]{Outcome: verdict.Found, Proof: verdict.Secure, Records: []tlsa.Record{record}, TTL: time.Hour}}}},
+			{Name: "b.example", A: failed, AAAA: failed},
+		},
+	}
+}
+
+// TestProvisionalRaises: a failure beside a stricter verdict does not hold it back.
+func TestProvisionalRaises(t *testing.T) {
+	var signed atomic.Bool
+	s := &source{facts: func(_ context.Context, d nexthop.Destination) verdict.Facts {
+		if signed.Load() {
+			return danger(d)
+		}
+		return unsigned(d, time.Hour)
+	}}
+	bubble(t, s, nil, func(t *testing.T, e *Engine) {
+		e.Rule(t.Context(), dest)
+		signed.Store(true)
+		time.Sleep(50 * time.Minute)
+		e.Rule(t.Context(), dest)
+		synctest.Wait()
+		if r := e.Rule(t.Context(), dest); r.Verdict.Name() != "dane-only" {
+			t.Errorf("%s, want what the refresh found", r.Verdict.Name())
+		}
+	})
+}
+
+// TestSlowDestinationIsKnown: an MTA that comes back after five minutes is
+// answered at once, although one host of the destination is always dead.
+func TestSlowDestinationIsKnown(t *testing.T) {
+	s := &source{facts: func(_ context.Context, d nexthop.Destination) verdict.Facts {
+		time.Sleep(13 * time.Second)
+		return danger(d)
+	}}
+	bubble(t, s, nil, func(t *testing.T, e *Engine) {
+		deferred := 0
+		for range 20 {
+			ctx, cancel := context.WithTimeout(t.Context(), 12*time.Second)
+			if e.Rule(ctx, dest).Verdict.Name() == "defer" {
+				deferred++
+			}
+			cancel()
+			time.Sleep(5 * time.Minute)
+		}
+		if deferred > 1 {
+			t.Errorf("deferred %d of 20 times, want the first only", deferred)
+		}
+		if n := s.calls.Load(); n < 15 {
+			t.Errorf("worked out %d times in 100 minutes: what failed is not looked at again", n)
+		}
+	})
+}
+
+// TestForgetReachesTheFlight: what began before a change is not kept after it.
+func TestForgetReachesTheFlight(t *testing.T) {
+	s := &source{facts: func(_ context.Context, d nexthop.Destination) verdict.Facts {
+		time.Sleep(10 * time.Second)
+		return unsigned(d, time.Hour)
+	}}
+	bubble(t, s, nil, func(t *testing.T, e *Engine) {
+		port := nexthop.Destination{Name: dest.Name, Port: 26}
+		e.Rule(t.Context(), port)
+		go e.Rule(t.Context(), dest)
+		time.Sleep(5 * time.Second)
+		e.Forget(dest.Name)
+		for _, d := range []nexthop.Destination{dest, port} {
+			if _, ok := e.Cached(d); ok {
+				t.Errorf("%s is still known", d)
+			}
+		}
+		time.Sleep(10 * time.Second)
+		if _, ok := e.Cached(dest); ok {
+			t.Error("the flight that began before the change was kept")
+		}
+		e.Rule(t.Context(), dest)
+		if n := s.calls.Load(); n != 3 {
+			t.Errorf("%d flights, want a third one for what was forgotten", n)
+		}
+	})
+}
+
+// TestRefusedRefreshIsTriedAgain: a crowd at the wrong moment does not end the
+// refreshing of a verdict.
+func TestRefusedRefreshIsTriedAgain(t *testing.T) {
+	var crowd atomic.Bool
+	s := &source{facts: func(_ context.Context, d nexthop.Destination) verdict.Facts {
+		if d != dest && crowd.Load() {
+			time.Sleep(time.Minute)
+		}
+		return unsigned(d, time.Hour)
+	}}
+	bubble(t, s, func(c *Config) { c.Flights = 1 }, func(t *testing.T, e *Engine) {
+		e.Rule(t.Context(), dest)
+		time.Sleep(50 * time.Minute)
+		crowd.Store(true)
+		for i := range 1 + waitingPerFlight {
+			d := nexthop.Destination{Name: strings.Repeat("a", i+1) + ".example", Port: 25}
+			go e.Rule(t.Context(), d)
+		}
+		synctest.Wait()
+		e.Rule(t.Context(), dest)
+		synctest.Wait()
+		if e.Stats().Busy != 1 {
+			t.Fatalf("%d refused, want the refresh", e.Stats().Busy)
+		}
+		crowd.Store(false)
+		time.Sleep(2 * time.Minute)
+		before := s.calls.Load()
+		e.Rule(t.Context(), dest)
+		synctest.Wait()
+		time.Sleep(20 * time.Minute)
+		if s.calls.Load() == before {
+			t.Error("the refresh was not tried again")
+		}
+	})
+}
+
+// TestMemoryIsBounded: a zone of thousands of MX records takes the room of many.
+func TestMemoryIsBounded(t *testing.T) {
+	s := &source{facts: func(_ context.Context, d nexthop.Destination) verdict.Facts {
+		f := danger(d)
+		f.MX.Records = make([]verdict.MX, 3000)
+		return f
+	}}
+	e := newEngine(t, s, nil)
+	defer e.Close()
+	for i := range 1000 {
+		e.Rule(t.Context(), nexthop.Destination{Name: strings.Repeat("a", i%60+1) + strings.Repeat(".b", i/60) + ".example", Port: 25})
+	}
+	e.why.CleanUp()
+	if n := e.why.EstimatedSize(); n > 100 {
+		t.Errorf("%d explanations of 3000 records each are kept", n)
 	}
 }

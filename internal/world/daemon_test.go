@@ -88,9 +88,7 @@ func (d *daemon) background(resolver *resolve.Resolver, policies *gather.Policie
 		Refresh: func(ctx context.Context, domain string) error {
 			return policies.Refresh(ctx, resolver.Session(), domain)
 		},
-		Changed: func(domain string) {
-			d.engine.Forget(nexthop.Destination{Name: domain, Port: nexthop.SMTPPort})
-		},
+		Changed: d.engine.Forget,
 		Log: log,
 	}
 	d.done.Go(func() { refresher.Run(ctx) })

@@ -1,0 +1,50 @@
+package engine
+
+import "tlsverdict/internal/verdict"
+
+// Sizes are estimates, in bytes, of what a verdict or its facts hold beyond a
+// fixed part. They only have to grow as the memory does: a remote zone chooses how
+// many records it has, and must not choose how much memory this program takes.
+
+// size is that of a verdict.
+func size(v verdict.Verdict) int {
+	switch v := v.(type) {
+	case verdict.STS:
+		return lengths(v.Patterns) + lengths(v.Lines)
+	case verdict.WebPKI:
+		return lengths(v.Hosts)
+	case verdict.NoPolicy:
+		if v.Report != nil {
+			return lengths(v.Report.Patterns) + lengths(v.Report.Lines)
+		}
+	}
+	return 0
+}
+
+// size is that of an explanation.
+func (x *Explanation) size() int {
+	const (
+		host   = 1024
+		record = 96
+		reason = 128
+	)
+	n := size(x.Ruling.Verdict) + host*len(x.Facts.Hosts) + record*len(x.Facts.MX.Records) + reason*len(x.Ruling.Reasons)
+	for i := range x.Facts.Hosts {
+		for _, l := range x.Facts.Hosts[i].TLSA {
+			n += record * len(l.Answer.Records)
+		}
+	}
+	if p := x.Facts.STS.Policy; p != nil {
+		n += lengths(p.Policy.Lines) + record*len(p.Policy.MX)
+	}
+	return n + lengths(x.Facts.STS.Record.Records)
+}
+
+func lengths(list []string) int {
+	const header = 16
+	n := 0
+	for _, s := range list {
+		n += len(s) + header
+	}
+	return n
+}
