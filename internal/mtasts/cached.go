@@ -6,13 +6,23 @@ import (
 )
 
 const (
-	// IdleLimit is how long a policy is refreshed without being used: a domain that
-	// gets mail once in a month keeps its protection, one that never does
-	// again costs its policy host nothing.
-	IdleLimit = 30 * 24 * time.Hour
+	// MaxAhead is further ahead than any NextTry is ever set: a policy whose NextTry
+	// is more than that after now was planned by a clock that was ahead, and is due.
+	MaxAhead = 48 * time.Hour
 	// RefetchPause is how long a sender waits after a failed fetch before it
 	// fetches for the same id again (RFC 8461 §3.3).
 	RefetchPause = 5 * time.Minute
+
+	// idleLimit is how long a policy is refreshed without being used: a domain that
+	// gets mail once in a month keeps its protection, one that never does
+	// again costs its policy host nothing.
+	idleLimit = IdleLimit
+	// deadAfter is how long an expired policy is kept, and deadFailures how many
+	// fetches of it must have failed: four days of retries at least.
+	deadAfter    = 7 * day
+	deadFailures = 100
+	// clockSlack is more than a request takes, whose now may be older than a fetch.
+	clockSlack = 5 * time.Minute
 
 	minLifetime     = 300 * time.Second
 	refreshInterval = 24 * time.Hour
@@ -35,9 +45,10 @@ type Cached struct {
 	Fetched time.Time
 	// Used is the day, in UTC, when the policy was last asked for.
 	Used time.Time
-	// NextTry is when the next refresh is due.
+	// NextTry is when the policy is to be looked at again; see Next.
 	NextTry time.Time
-	// Failures counts the failed fetches since the last good one.
+	// Failures counts the failed fetches since the last good one; those before it
+	// expired are forgotten at the first one afterwards.
 	Failures int
 	// FailedID is the id that the last failed fetch was for, "" when unknown.
 	FailedID string
@@ -70,24 +81,84 @@ func (c Cached) Fresh(now time.Time) bool {
 	return c.Policy.Mode != ModeUnknown && now.Before(c.Expires())
 }
 
-// Idle reports whether the policy has not been used for longer than limit.
-func (c Cached) Idle(now time.Time, limit time.Duration) bool {
-	return now.Sub(c.Used) > limit
+// Action is what is to be done with a policy that is kept.
+type Action uint8
+
+const (
+	// Wait: nothing.
+	Wait Action = iota
+	// Fetch it again, whatever the TXT record says (RFC 8461 §3.3, §10.2), and keep
+	// what AfterSuccess or AfterFailure returns.
+	Fetch
+	// Retire it: keep what Retired returns.
+	Retire
+	// Drop it.
+	Drop
+)
+
+func (a Action) String() string {
+	switch a {
+	case Wait:
+		return "wait"
+	case Fetch:
+		return "fetch"
+	case Retire:
+		return "retire"
+	case Drop:
+		return "drop"
+	}
+	panic("mtasts: no such action")
 }
 
-// RefreshDue reports whether the policy should be fetched again at now: daily, or
-// when half of its lifetime is over, or when a failed fetch is to be retried
-// (RFC 8461 §3.3, §10.2). Whether the TXT record has changed does not matter. A
-// policy that has not been used for longer than idle is left to expire.
-func (c Cached) RefreshDue(now time.Time, idle time.Duration) bool {
-	if c.Policy.Mode == ModeUnknown || c.Idle(now, idle) {
-		return false
+// Next returns what is to be done with the policy at now. Before NextTry that is
+// nothing. Then a policy is fetched, unless no mail has used it for 30 days:
+// such a policy is retired, and dropped when it expires.
+//
+// Expiry alone drops nothing: after a long downtime, or under a clock that jumped
+// ahead, everything has expired, and a policy that is gone cannot be had again from
+// a host that somebody blocks (RFC 8461 §10.2). It is dropped once it is Dead; or at
+// its expiry if it was retired already, so that the time it was idle for
+// has passed here and not only on the clock.
+func (c Cached) Next(now time.Time) Action {
+	switch {
+	case c.Policy.Mode == ModeUnknown || c.Dead(now):
+		return Drop
+	case !c.due(now):
+		return Wait
+	case !c.idle(now):
+		return Fetch
+	case c.Fresh(now):
+		return Retire
+	case c.NextTry.Equal(c.Expires()):
+		return Drop
 	}
-	// No refresh is ever planned further ahead than a day: the clock was set
-	// back after this one was.
-	setBack := c.NextTry.Sub(now) > refreshInterval
-	return setBack || !now.Before(c.NextTry)
+	return Fetch
 }
+
+// Dead reports whether a policy need not be kept any longer: it expired 7 days ago or
+// more, and could not be fetched since, 100 times. Retries are an hour apart, so
+// that these took days; the clock alone could be wrong.
+func (c Cached) Dead(now time.Time) bool {
+	return now.Sub(c.Expires()) >= deadAfter && !c.FailedAt.Before(c.Expires()) && c.Failures >= deadFailures
+}
+
+// due reports whether the time to look at the policy has come, or the clock was
+// ahead when that time was set.
+func (c Cached) due(now time.Time) bool {
+	return !now.Before(c.NextTry) || c.NextTry.Sub(now) > MaxAhead || c.fromFuture(now)
+}
+
+// fromFuture reports whether the clock was ahead when the policy was fetched. After a
+// failed fetch it is of no interest: the next try was set by a better clock.
+func (c Cached) fromFuture(now time.Time) bool {
+	return c.FailedAt.IsZero() && c.Fetched.Sub(now) > clockSlack
+}
+
+func (c Cached) expired(now time.Time) bool {
+	return c.Policy.Mode != ModeUnknown && !c.Fresh(now)
+}
+
+func (c Cached) idle(now time.Time) bool { return now.Sub(c.Used) > idleLimit }
 
 // MayFetch reports whether the policy may be fetched at now for the id that the
 // TXT record has, or "" when it is not known: not sooner than 5 minutes after a
@@ -130,6 +201,9 @@ func (c Cached) AfterSuccess(now time.Time, id string, policy Policy, jitter flo
 // never later than a third of what is left of the policy's life, though at least
 // a minute, so that it does not lapse because few fetches failed.
 func (c Cached) AfterFailure(now time.Time, id, why string, jitter float64) Cached {
+	if c.expired(now) && c.FailedAt.Before(c.Expires()) {
+		c.Failures = 0
+	}
 	c.Failures++
 	c.FailedID, c.FailedAt = id, now
 	if len(why) > maxWhy {
@@ -150,27 +224,49 @@ func (c Cached) AfterFailure(now time.Time, id, why string, jitter float64) Cach
 }
 
 // AfterUse returns what is kept after the policy was asked for at now. It differs
-// only when the day does. A policy that was left to expire is due at once.
+// only when the day does, or the clock was ahead when the policy was fetched. One that
+// was idle, or that a wrong clock planned, is due at once.
 func (c Cached) AfterUse(now time.Time) Cached {
-	today := dayOf(now)
-	if c.Used.Equal(today) {
-		return c
-	}
-	c.Used = today
-	if c.retired() {
+	wasIdle := c.idle(now)
+	c.Used = dayOf(now)
+	if now.Before(c.NextTry) && (wasIdle || c.due(now)) {
 		c.NextTry = now
 	}
 	return c
 }
 
-// Retire returns a policy whose next date is its expiry: one that is idle is not
-// refreshed, and dropped when it ends.
+// Retired returns what is kept of an idle policy at now: it is not fetched, but
+// looked at again after a day or when it expires.
+func (c Cached) Retired(now time.Time) Cached {
+	c.NextTry = now.Add(refreshInterval)
+	if expires := c.Expires(); expires.Before(c.NextTry) {
+		c.NextTry = expires
+	}
+	return c
+}
+
+// IdleLimit is how long a policy is refreshed without being used.
+//
+// It goes when its last caller has: Next says what is to be done.
+const IdleLimit = 30 * day
+
+// Idle reports whether the policy has not been used for longer than limit.
+//
+// It goes when its last caller has: Next says what is to be done.
+func (c Cached) Idle(now time.Time, limit time.Duration) bool { return now.Sub(c.Used) > limit }
+
+// RefreshDue reports whether the policy should be fetched again at now.
+//
+// It goes when its last caller has: Next says what is to be done.
+func (c Cached) RefreshDue(now time.Time, _ time.Duration) bool { return c.Next(now) == Fetch }
+
+// Retire returns a policy whose next date is its expiry.
+//
+// It goes when its last caller has: Retired takes the time.
 func (c Cached) Retire() Cached {
 	c.NextTry = c.Expires()
 	return c
 }
-
-func (c Cached) retired() bool { return c.NextTry.Equal(c.Expires()) }
 
 func dayOf(t time.Time) time.Time { return t.UTC().Truncate(day) }
 

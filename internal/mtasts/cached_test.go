@@ -38,7 +38,7 @@ func TestS12FailureKeepsThePolicy(t *testing.T) {
 
 func TestS12NothingCachedIsNoPolicy(t *testing.T) {
 	c := mtasts.Cached{Domain: "example.com"}.AfterFailure(start, "1", "refused", 0)
-	if c.Fresh(start) || c.Fresh(start.Add(-time.Hour)) || c.RefreshDue(start.Add(time.Hour), mtasts.IdleLimit) {
+	if c.Fresh(start) || c.Fresh(start.Add(-time.Hour)) || c.Next(start.Add(time.Hour)) != mtasts.Drop {
 		t.Errorf("a failure alone is a policy: %+v", c)
 	}
 }
@@ -107,7 +107,7 @@ func TestS13RefreshDailyOrAtHalf(t *testing.T) {
 				t.Errorf("max_age %d, jitter %v: refresh after %v, want %v", tt.maxAge, jitter, got, tt.earliest)
 			}
 		}
-		if c.RefreshDue(c.NextTry.Add(-1), mtasts.IdleLimit) || !c.RefreshDue(c.NextTry, mtasts.IdleLimit) {
+		if c.Next(c.NextTry.Add(-1)) != mtasts.Wait || c.Next(c.NextTry) != mtasts.Fetch {
 			t.Errorf("max_age %d: not due exactly at NextTry", tt.maxAge)
 		}
 	}
@@ -180,36 +180,143 @@ func TestSuccessWithoutIDKeepsIt(t *testing.T) {
 	}
 }
 
+// look does at each NextTry what Next says, with every fetch failing, until
+// the policy is dropped; it returns that time and the number of fetches.
+func look(t *testing.T, c mtasts.Cached) (dropped time.Time, fetches int) {
+	t.Helper()
+	for range 10_000 {
+		now := c.NextTry
+		switch c.Next(now) {
+		case mtasts.Fetch:
+			fetches++
+			c = c.AfterFailure(now, "1", "refused", 0.5)
+		case mtasts.Retire:
+			c = c.Retired(now)
+		case mtasts.Drop:
+			return now, fetches
+		case mtasts.Wait:
+			t.Fatalf("nothing is to be done at NextTry: %+v", c)
+		}
+		if !c.NextTry.After(now) || c.NextTry.Sub(now) > mtasts.MaxAhead {
+			t.Fatalf("looked at after %v again", c.NextTry.Sub(now))
+		}
+	}
+	t.Fatal("never dropped")
+	return dropped, fetches
+}
+
 func TestIdlePoliciesExpire(t *testing.T) {
 	c := kept(t, "enforce", 31557600)
-	late := start.Add(31 * 24 * time.Hour)
-	if c.Idle(start.Add(29*24*time.Hour), mtasts.IdleLimit) || !c.Idle(late, mtasts.IdleLimit) {
-		t.Fatal("idle at the wrong time")
+	soon, late := start.Add(29*24*time.Hour), start.Add(31*24*time.Hour)
+	if c.Next(soon) != mtasts.Fetch || c.Next(late) != mtasts.Retire {
+		t.Fatalf("after 29 days %v, after 31 %v", c.Next(soon), c.Next(late))
 	}
-	if c.RefreshDue(late, mtasts.IdleLimit) {
-		t.Error("an idle policy is refreshed")
+	c = c.Retired(late)
+	if !c.Fresh(late) || c.Next(late) != mtasts.Wait || !c.NextTry.Equal(late.Add(24*time.Hour)) {
+		t.Errorf("retired: %+v", c)
 	}
-	c = c.Retire()
-	if !c.Fresh(late) || !c.NextTry.Equal(c.Expires()) {
-		t.Error("an idle policy does not last until its end")
+	if at, fetches := look(t, c); fetches != 0 || !at.Equal(c.Expires()) {
+		t.Errorf("dropped %v after expiry, after %d fetches", at.Sub(c.Expires()), fetches)
 	}
 	used := c.AfterUse(late)
-	if !used.RefreshDue(late, mtasts.IdleLimit) || !used.Used.Equal(late.Truncate(24*time.Hour)) {
+	if used.Next(late) != mtasts.Fetch || !used.Used.Equal(late.Truncate(24*time.Hour)) {
 		t.Errorf("used again, but not due: %+v", used)
 	}
 	if again := used.AfterUse(late.Add(time.Hour)); again.Used != used.Used || again.NextTry != used.NextTry {
 		t.Error("a second use on the same day changes something")
+	}
+	if got := c.AfterSuccess(late, "2", c.Policy, 0); got.Used != c.Used {
+		t.Error("a fetch counts as a use")
+	}
+}
+
+// TestDowntime: everything has expired, and nobody knows yet who still
+// publishes what.
+func TestDowntime(t *testing.T) {
+	for name, c := range map[string]mtasts.Cached{
+		"used": kept(t, "enforce", 604800), "failing before": kept(t, "enforce", 604800).AfterFailure(start, "1", "x", 0),
+		"idle": kept(t, "enforce", 86400), "mode none": kept(t, "none", 86400),
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, away := range []time.Duration{8, 20, 40, 400, 4000} {
+				now := start.Add(away * 24 * time.Hour)
+				if got := c.Next(now); got != mtasts.Fetch {
+					t.Errorf("after %d days: %v", away, got)
+				}
+				c := c.AfterFailure(now, "1", "refused", 0)
+				if got := c.Next(c.NextTry); got != mtasts.Fetch || c.Next(now) != mtasts.Wait {
+					t.Errorf("after %d days and a failed fetch: %v", away, got)
+				}
+				c.Used = now
+				if at, fetches := look(t, c); at.Sub(now) < 4*24*time.Hour || fetches < 90 {
+					t.Errorf("after %d days: dropped %v later, after %d fetches", away, at.Sub(now), fetches)
+				}
+			}
+		})
+	}
+}
+
+func TestDeadAfterAWeek(t *testing.T) {
+	c := kept(t, "enforce", 604800).AfterUse(start.Add(6 * 24 * time.Hour))
+	at, fetches := look(t, c)
+	if late := at.Sub(c.Expires()); late < 7*24*time.Hour || late > 7*24*time.Hour+2*time.Hour {
+		t.Errorf("dropped %v after expiry, after %d fetches", late, fetches)
+	}
+}
+
+// TestClockJumpsAheadForAnHour: everything expires and every fetch fails, since no
+// certificate is valid then; afterwards all is as it was.
+func TestClockJumpsAheadForAnHour(t *testing.T) {
+	c := kept(t, "enforce", 604800)
+	wrong := start.AddDate(10, 0, 0)
+	for at := wrong; at.Before(wrong.Add(time.Hour)); at = at.Add(time.Minute) {
+		switch c.Next(at) {
+		case mtasts.Fetch:
+			c = c.AfterFailure(at, "1", "certificate expired", 0)
+		case mtasts.Retire:
+			c = c.Retired(at)
+		case mtasts.Drop:
+			t.Fatalf("dropped %v after the jump", at.Sub(wrong))
+		case mtasts.Wait:
+		}
+	}
+	now := start.Add(2 * time.Hour)
+	if !c.Fresh(now) || c.Next(now) != mtasts.Fetch {
+		t.Errorf("afterwards: fresh %t, %v", c.Fresh(now), c.Next(now))
 	}
 }
 
 func TestClockSetBack(t *testing.T) {
 	c := kept(t, "enforce", 604800)
 	back := start.Add(-365 * 24 * time.Hour)
-	if !c.Fresh(back) || !c.RefreshDue(back, mtasts.IdleLimit) {
+	if !c.Fresh(back) || c.Next(back) != mtasts.Fetch {
 		t.Error("a clock set back ends the policy or its refreshes")
 	}
-	if c = c.AfterFailure(back, "1", "x", 0); c.RefreshDue(back.Add(time.Minute), mtasts.IdleLimit) {
+	if c = c.AfterFailure(back, "1", "x", 0); c.Next(back.Add(time.Minute)) != mtasts.Wait {
 		t.Error("no pause after a failure")
+	}
+	// By less than MaxAhead: NextTry could be right, the time of the fetch not.
+	c = kept(t, "enforce", 604800)
+	for _, tt := range []struct {
+		ago  time.Duration
+		want mtasts.Action
+	}{{time.Minute, mtasts.Wait}, {10 * time.Minute, mtasts.Fetch}, {20 * time.Hour, mtasts.Fetch}} {
+		now := start.Add(-tt.ago)
+		if got := c.Next(now); got != tt.want {
+			t.Errorf("fetched in %v: %v, want %v", tt.ago, got, tt.want)
+		}
+		// NextTry alone is what the due are found by.
+		if used := c.AfterUse(now); used.NextTry.After(now) == (tt.want == mtasts.Fetch) {
+			t.Errorf("fetched in %v: after a use looked at in %v", tt.ago, used.NextTry.Sub(now))
+		}
+	}
+}
+
+func TestActionsHaveNames(t *testing.T) {
+	for a, want := range map[mtasts.Action]string{mtasts.Wait: "wait", mtasts.Fetch: "fetch", mtasts.Retire: "retire", mtasts.Drop: "drop"} {
+		if a.String() != want {
+			t.Errorf("%d is %s, want %s", a, a, want)
+		}
 	}
 }
 

@@ -19,7 +19,7 @@
 //	kept.Fresh(later)                         // may it be applied?
 //	kept.Policy.Match("a.example.net")        // true: exactly one label more
 //	kept.Policy.Match("a.b.example.net")      // false
-//	kept.RefreshDue(later, mtasts.IdleLimit)  // is it time to fetch it again?
+//	kept.Next(later)                          // wait, fetch it again, retire or drop it?
 //
 // # Errors
 //

@@ -25,7 +25,7 @@ func TestRecordRoundTrip(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range []mtasts.Cached{plain, failed, failed.Retire(), {Domain: "x", Policy: none}} {
+	for _, c := range []mtasts.Cached{plain, failed, failed.Retired(start), {Domain: "x", Policy: none}} {
 		got, err := decode(c.Domain, encode(c))
 		if err != nil || !reflect.DeepEqual(got, c) {
 			t.Errorf("%+v became %+v, %v", c, got, err)

@@ -242,10 +242,13 @@ func (s *Store) DeletePolicy(domain string) {
 }
 
 // Touch notes that a domain's policy was used at now. It writes only when the day
-// (in UTC) is another than at the last use.
+// (in UTC) is another than at the last use, or the policy became due by being used.
 func (s *Store) Touch(domain string, now time.Time) {
 	c, found, err := s.Policy(domain)
-	if err != nil || !found || c.AfterUse(now).Used.Equal(c.Used) {
+	if err != nil || !found {
+		return
+	}
+	if used := c.AfterUse(now); used.Used.Equal(c.Used) && used.NextTry.Equal(c.NextTry) {
 		return
 	}
 	defer s.lock(domain)()
