@@ -96,12 +96,18 @@ func (d *denial) noDataNSEC(n name, rtype uint16) finding {
 	if !ok {
 		return finding{}
 	}
-	if at := d.match(wildcard); at != nil && at.types.denies(wildcard, rtype) {
-		f := rec.shows(verdict.Secure, "NSEC that covers the name, and one at the wildcard "+wildcard.String()+" without the type")
-		f.ttl = min(f.ttl, at.ttl)
-		return f
+	at := d.match(wildcard)
+	if at == nil {
+		// The wildcard may be an empty non-terminal itself.
+		if at = d.cover(wildcard); at == nil || !at.emptyNonTerminal(wildcard) {
+			return finding{}
+		}
+	} else if !at.types.denies(wildcard, rtype) {
+		return finding{}
 	}
-	return finding{}
+	f := rec.shows(verdict.Secure, "NSEC that covers the name, and one that shows the wildcard "+wildcard.String()+" without the type")
+	f.ttl = min(f.ttl, at.ttl)
+	return f
 }
 
 func (d *denial) nameErrorNSEC(n name) finding {

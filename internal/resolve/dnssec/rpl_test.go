@@ -25,18 +25,8 @@ import (
 // SERVFAIL for bogus, neither for insecure. testdata/rpl-not-applicable.tsv lists those
 // that test something else, and why.
 func TestRPL(t *testing.T) {
-	dir := os.Getenv("RPL_DIR")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "..", "shared", "corpora", "unbound")
-	} else if !filepath.IsAbs(dir) {
-		dir = filepath.Join("..", "..", "..", dir) // the tests run in the package's folder
-	}
-	files, err := filepath.Glob(filepath.Join(dir, "*.rpl"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	files := corpus(t, "*.rpl")
 	if len(files) == 0 {
-		t.Logf("no scenarios in %s", dir)
 		return
 	}
 	skip := notApplicable(t)
