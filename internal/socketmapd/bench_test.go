@@ -32,7 +32,7 @@ func BenchmarkRequest(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer e.Close()
-	server := &postfixmap.Server{Handler: New(e, Options{Deadline: time.Second, Log: slog.New(slog.DiscardHandler)})}
+	server := &postfixmap.Server{Handler: New(e, Options{Deadline: time.Second, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})}
 	l := listen(b)
 	done := make(chan struct{})
 	go func() {

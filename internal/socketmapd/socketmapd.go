@@ -46,8 +46,9 @@ type Engine interface {
 
 // Options are the operator's settings for replies.
 type Options struct {
-	// Observe answers every policy question with "not found", while everything
-	// is evaluated, logged and explained.
+	// Observe answers every policy question with "not found", one whose key is
+	// no destination too, while everything is evaluated, logged and explained.
+	// A map that does not exist is an error still.
 	Observe bool
 	// Deadline is how long an asker waits for a destination that is not known
 	// yet; then the answer is TEMP and the work goes on for the next one.
@@ -91,8 +92,8 @@ func dialects() []struct {
 	}
 }
 
-// ServeMap answers one request. A verdict that is known costs no lock, no log
-// record, and one allocation, for the key.
+// ServeMap answers one request. A verdict that is known costs no lock and one
+// allocation, for the key; a log record only at debug.
 func (r *Responder) ServeMap(ctx context.Context, req postfixmap.Request, reply []byte) []byte {
 	var spell dialect
 	switch string(req.Map) {
@@ -107,10 +108,17 @@ func (r *Responder) ServeMap(ctx context.Context, req postfixmap.Request, reply 
 	}
 	d, err := nexthop.Parse(string(req.Key))
 	if err != nil {
-		return r.noDestination(err, reply)
+		if r.opt.Observe {
+			return postfixmap.AppendNotFound(reply)
+		}
+		return noDestination(err, reply)
 	}
 	ruled, ok := r.engine.Cached(d)
-	if !ok {
+	if ok {
+		if r.opt.Log.Enabled(ctx, slog.LevelDebug) {
+			r.logHit(ctx, req.Map, d, ruled.Verdict)
+		}
+	} else {
 		ctx, cancel := context.WithTimeout(ctx, r.opt.Deadline)
 		ruled = r.engine.Rule(ctx, d)
 		cancel()
@@ -119,6 +127,13 @@ func (r *Responder) ServeMap(ctx context.Context, req postfixmap.Request, reply 
 		return postfixmap.AppendNotFound(reply)
 	}
 	return spell(&r.opt, reply, ruled.Verdict)
+}
+
+// logHit writes the debug record of a question whose verdict was known; the engine
+// writes one for each that it had to work out.
+func (r *Responder) logHit(ctx context.Context, mapName []byte, d nexthop.Destination, v verdict.Verdict) {
+	r.opt.Log.LogAttrs(ctx, slog.LevelDebug, "answered", slog.String("map", string(mapName)),
+		slog.String("dest", d.String()), slog.String("verdict", v.Name()), slog.Bool("cached", true))
 }
 
 func (r *Responder) unknownMap(name string, reply []byte) []byte {
@@ -130,7 +145,7 @@ func (r *Responder) unknownMap(name string, reply []byte) []byte {
 
 // noDestination answers a key that is no domain or host. Literals and parent keys
 // are ordinary questions of Postfix to which there is no policy.
-func (r *Responder) noDestination(err error, reply []byte) []byte {
+func noDestination(err error, reply []byte) []byte {
 	if errors.Is(err, nexthop.ErrLiteral) || errors.Is(err, nexthop.ErrParent) {
 		return postfixmap.AppendNotFound(reply)
 	}
@@ -141,7 +156,7 @@ func (r *Responder) noDestination(err error, reply []byte) []byte {
 func (r *Responder) report(ctx context.Context, key string, reply []byte) []byte {
 	d, err := nexthop.Parse(key)
 	if err != nil {
-		return r.noDestination(err, reply)
+		return noDestination(err, reply)
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.opt.Deadline)
 	defer cancel()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"log/slog"
 	"strings"
 	"testing"
@@ -273,6 +274,24 @@ func TestObserve(t *testing.T) {
 	}
 }
 
+// TestObserveTellsNothing: in observe mode the MTA is told "not found" whatever it
+// asks of a map that exists.
+func TestObserveTellsNothing(t *testing.T) {
+	for _, name := range []string{"postfix", "QUERY", "postfix-tlsrpt", "QUERYwithTLSRPT"} {
+		for _, key := range []string{"", "a..b", "[mx.example.com", "example.com:x", "*", "[192.0.2.1]", ".example.com"} {
+			if got := serve(&fixed{verdict: verdict.DANEOnly{}}, Options{Observe: true}, name, key); got != "NOTFOUND " {
+				t.Errorf("%s %q: %q", name, key, got)
+			}
+		}
+	}
+	if got := serve(&fixed{}, Options{Observe: true}, "postfx", "example.com"); !strings.HasPrefix(got, "TEMP ") {
+		t.Errorf("an unknown map: %q", got)
+	}
+	if got := serve(&fixed{}, Options{Observe: true}, "json", "a..b"); !strings.HasPrefix(got, "TEMP ") {
+		t.Errorf("a program that asks for a report: %q, and not why there is none", got)
+	}
+}
+
 func TestDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
@@ -301,12 +320,34 @@ func TestJSON(t *testing.T) {
 
 // TestHitAllocatesNextToNothing: the key and nothing else.
 func TestHitAllocatesNextToNothing(t *testing.T) {
-	r := New(hit{}, Options{Log: slog.New(slog.DiscardHandler)})
+	r := New(hit{}, Options{Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	req := postfixmap.Request{Map: []byte("postfix"), Key: []byte("example.com")}
 	buf := make([]byte, 0, 128)
 	ctx := context.Background()
 	if n := testing.AllocsPerRun(1000, func() { r.ServeMap(ctx, req, buf) }); n > 1 {
 		t.Errorf("a hit allocates %v times", n)
+	}
+}
+
+// TestHitIsLoggedAtDebug: one record a question, at debug only.
+func TestHitIsLoggedAtDebug(t *testing.T) {
+	var log bytes.Buffer
+	for level, want := range map[slog.Level]string{
+		slog.LevelInfo:  "",
+		slog.LevelDebug: "level=DEBUG msg=answered map=postfix dest=[mx.example.com]:587 verdict=dane-only cached=true\n",
+	} {
+		log.Reset()
+		opt := Options{Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: level}))}
+		serve(&fixed{verdict: verdict.DANEOnly{}, known: true}, opt, "postfix", "[MX.example.com]:587")
+		if _, got, _ := strings.Cut(log.String(), " "); got != want {
+			t.Errorf("at %v: %q, want %q", level, got, want)
+		}
+	}
+	log.Reset()
+	opt := Options{Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+	serve(&fixed{verdict: verdict.DANEOnly{}}, opt, "postfix", "example.com")
+	if log.Len() > 0 {
+		t.Errorf("a miss, of which the engine has its own record: %s", log.String())
 	}
 }
 
@@ -319,7 +360,7 @@ func (hit) Cached(nexthop.Destination) (engine.Ruled, bool) {
 func BenchmarkServeMap(b *testing.B) {
 	for _, s := range samples() {
 		b.Run(strings.ReplaceAll(s.name, " ", "-"), func(b *testing.B) {
-			r := New(&known{s.verdict}, Options{Log: slog.New(slog.DiscardHandler)})
+			r := New(&known{s.verdict}, Options{Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
 			req := postfixmap.Request{Map: []byte("postfix"), Key: []byte("example.com")}
 			buf := make([]byte, 0, 1024)
 			ctx := context.Background()
