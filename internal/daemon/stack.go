@@ -57,12 +57,15 @@ func NewStack(cfg *config.Config, st *store.Store, log *slog.Logger) (*Stack, er
 		Fetcher: &fetch.Fetcher{
 			Resolve: resolver, Roots: roots, Allow: cfg.MTASTS.AllowNetworks, Timeout: cfg.MTASTS.Timeout,
 		},
-		Now: time.Now, Jitter: rand.Float64, MaxFetches: maxFetches,
+		Now: time.Now, Jitter: rand.Float64, MaxFetches: maxFetches, Log: log,
 	})
 	g := &gather.Gatherer{
 		Open:     func() gather.Session { return resolver.Session() },
 		Policies: policies, Rules: cfg.Rules(),
 		Trouble: func() string { return resolver.Health().Problem },
+		// What an asker waits for, less what a verdict needs after the last answer.
+		Patience: cfg.Socketmap.Deadline * 3 / 4,
+		Log:      log,
 	}
 	e, err := engine.New(engine.Config{
 		Gather: g.Facts, Rules: cfg.Rules(), Entries: cfg.Cache.Entries,
@@ -90,7 +93,7 @@ func NewStack(cfg *config.Config, st *store.Store, log *slog.Logger) (*Stack, er
 func newRefresher(st *store.Store, p *gather.Policies, r *resolve.Resolver, e *engine.Engine, log *slog.Logger) *engine.Refresher {
 	return &engine.Refresher{
 		Due:     st.Due,
-		Refresh: func(ctx context.Context, domain string) error { return p.Refresh(ctx, r.Session(), domain) },
+		Refresh: func(ctx context.Context, domain string) (bool, error) { return p.Refresh(ctx, r.Session(), domain) },
 		Changed: e.Forget,
 		Log:     log,
 	}

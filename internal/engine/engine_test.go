@@ -354,14 +354,14 @@ func TestRefresher(t *testing.T) {
 				}
 				return []string{"a.example", "b.example"}
 			},
-			Refresh: func(_ context.Context, domain string) error {
+			Refresh: func(_ context.Context, domain string) (bool, error) {
 				mu.Lock()
 				defer mu.Unlock()
 				tried[domain]++
 				if domain == "b.example" {
-					return errors.New("blocked")
+					return false, errors.New("blocked")
 				}
-				return nil
+				return true, nil
 			},
 			Changed: func(domain string) { changed = append(changed, domain) },
 			Log:     slog.New(slog.DiscardHandler),

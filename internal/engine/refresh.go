@@ -13,10 +13,11 @@ import (
 type Refresher struct {
 	// Due returns up to max domains whose policy should be fetched at now.
 	Due func(now time.Time, max int) []string
-	// Refresh fetches one; it remembers the outcome, so that the domain is not
-	// due again at once.
-	Refresh func(ctx context.Context, domain string) error
-	// Changed is told of each domain whose policy was fetched.
+	// Refresh fetches one, and reports whether the policy demands something else
+	// than before. It remembers the outcome, so that the domain is not due again
+	// at once.
+	Refresh func(ctx context.Context, domain string) (changed bool, err error)
+	// Changed is told of each domain whose policy changed.
 	Changed func(domain string)
 	Log     *slog.Logger
 }
@@ -74,10 +75,13 @@ func (r *Refresher) pass(ctx context.Context) {
 func (r *Refresher) one(ctx context.Context, domain string) {
 	ctx, cancel := context.WithTimeout(ctx, refreshDeadline)
 	defer cancel()
-	if err := r.Refresh(ctx, domain); err != nil {
+	changed, err := r.Refresh(ctx, domain)
+	if err != nil {
 		// RFC 8461 §3.3: the failure is worth an alert, the policy still holds.
 		r.Log.Warn("an MTA-STS policy could not be refreshed; the cached one holds until it expires", "domain", domain, "error", err)
 		return
 	}
-	r.Changed(domain)
+	if changed {
+		r.Changed(domain)
+	}
 }

@@ -16,7 +16,7 @@
 //
 // A lookup that fails is a fact like any other; nothing here returns an error and
 // nothing decides. Limits: MaxHosts hosts are looked at, the session that Open
-// returns bounds the questions, the context bounds the time.
+// returns bounds the questions, Patience and the context bound the time.
 //
 // The package does not cache: answers belong to the destination they were asked
 // for. Policies are kept in Policies, since RFC 8461 §3.3 demands it.
@@ -25,7 +25,9 @@ package gather
 import (
 	"cmp"
 	"context"
+	"log/slog"
 	"net/netip"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"sync"
@@ -63,21 +65,32 @@ type Gatherer struct {
 	// Trouble returns why DNSSEC proves nothing on this host and what to do
 	// about it, or "". Optional.
 	Trouble func() string
+	// Patience bounds the questions to the DNS: hosts that have not answered by
+	// then count as failed, so that one dead name server does not keep everybody
+	// waiting beyond an MTA's own patience. 0 means DefaultPatience.
+	Patience time.Duration
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
+	// Log gets the defects that lookups met. Required.
+	Log *slog.Logger
 }
+
+// DefaultPatience leaves an asker who waits for twelve seconds some time to spare.
+const DefaultPatience = 9 * time.Second
 
 // Facts learns everything about a destination. It returns when all that can bear
 // on a verdict is known, or, with failures in place of answers, soon after ctx ends.
 func (g *Gatherer) Facts(ctx context.Context, d nexthop.Destination) (f verdict.Facts) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	dns, giveUp := context.WithTimeout(ctx, cmp.Or(g.Patience, DefaultPatience))
+	defer giveUp()
 	s := g.Open()
 	f = verdict.Facts{Destination: d, Rules: g.Rules}
 	defer func() { f.Trouble = g.trouble() }()
-	sts := g.startSTS(ctx, s, d.Name)
+	sts := g.startSTS(ctx, dns, s, d.Name)
 	if !d.Host {
-		f.MX = s.MX(ctx, d.Name)
+		f.MX = s.MX(dns, d.Name)
 		arrange(f.MX.Records)
 	}
 	sts.mayFetch(!nowhere(&f))
@@ -86,7 +99,7 @@ func (g *Gatherer) Facts(ctx context.Context, d nexthop.Destination) (f verdict.
 		f.STS = sts.wait()
 	}
 	if g.Rules.STS != verdict.Enforce || !f.STS.Enforced(g.now()) {
-		f.Hosts = g.hosts(ctx, s, &f)
+		f.Hosts = g.hosts(dns, s, &f)
 	}
 	f.Now = g.now()
 	if !f.STS.Settled && verdict.STSMatters(f) {
@@ -134,13 +147,8 @@ func (g *Gatherer) hosts(ctx context.Context, s Session, f *verdict.Facts) []ver
 	hosts := list(f)
 	prefix := "_" + strconv.Itoa(int(f.Destination.Port)) + "._tcp."
 	var wg sync.WaitGroup
-	for i := range hosts {
-		if i < MaxHosts {
-			wg.Go(func() { ask(ctx, s, &hosts[i], prefix) })
-			continue
-		}
-		hosts[i].A = verdict.Fail[netip.Addr](verdict.Ours, "not looked up: more than "+strconv.Itoa(MaxHosts)+" MX hosts")
-		hosts[i].AAAA = hosts[i].A
+	for i := range min(len(hosts), MaxHosts) {
+		wg.Go(func() { g.ask(ctx, s, &hosts[i], prefix) })
 	}
 	wg.Wait()
 	return hosts
@@ -162,26 +170,58 @@ func list(f *verdict.Facts) []verdict.Host {
 		seen[mx.Host] = true
 		hosts = append(hosts, verdict.Host{Name: mx.Host, Preference: mx.Preference})
 	}
+	if more := len(hosts) - MaxHosts; more > 0 {
+		hosts = append(hosts[:MaxHosts:MaxHosts], others(more))
+	}
 	return hosts
+}
+
+// others stands for the hosts that are not looked at.
+func others(n int) verdict.Host {
+	unknown := verdict.Fail[netip.Addr](verdict.Remote, "not looked up: a domain has "+strconv.Itoa(MaxHosts)+" MX hosts at most here")
+	return verdict.Host{Name: "(" + strconv.Itoa(n) + " more)", A: unknown, AAAA: unknown}
 }
 
 // ask learns about one host: both addresses at once, then all that they show to
 // be worth asking at once.
-func ask(ctx context.Context, s Session, h *verdict.Host, prefix string) {
+func (g *Gatherer) ask(ctx context.Context, s Session, h *verdict.Host, prefix string) {
 	var wg sync.WaitGroup
-	wg.Go(func() { h.A = s.A(ctx, h.Name) })
-	wg.Go(func() { h.AAAA = s.AAAA(ctx, h.Name) })
+	wg.Go(func() { h.A = guard(g, func() verdict.Answer[netip.Addr] { return s.A(ctx, h.Name) }) })
+	wg.Go(func() { h.AAAA = guard(g, func() verdict.Answer[netip.Addr] { return s.AAAA(ctx, h.Name) }) })
 	wg.Wait()
 
 	bases, link := questions(h)
 	h.TLSA = make([]verdict.TLSALookup, len(bases))
 	for i, base := range bases {
-		wg.Go(func() { h.TLSA[i] = verdict.TLSALookup{Base: base, Answer: s.TLSA(ctx, prefix+base)} })
+		wg.Go(func() {
+			a := guard(g, func() verdict.Answer[tlsa.Record] { return s.TLSA(ctx, prefix+base) })
+			h.TLSA[i] = verdict.TLSALookup{Base: base, Answer: a}
+		})
 	}
 	if link {
-		wg.Go(func() { h.Link = s.CNAME(ctx, h.Name) })
+		wg.Go(func() { h.Link = guard(g, func() verdict.Answer[string] { return s.CNAME(ctx, h.Name) }) })
 	}
 	wg.Wait()
+}
+
+// txt asks for a TXT record.
+func (g *Gatherer) txt(ctx context.Context, s Session, name string) verdict.Answer[string] {
+	return guard(g, func() verdict.Answer[string] { return s.TXT(ctx, name) })
+}
+
+// guard makes a defect of a lookup, which runs in a goroutine of its own and reads
+// what strangers send, a failure of this lookup: it must not end the process.
+func guard[T any](g *Gatherer, lookup func() verdict.Answer[T]) (a verdict.Answer[T]) {
+	defer g.recovered(func() { a = verdict.Fail[T](verdict.Ours, "internal error") })
+	return lookup()
+}
+
+// recovered is deferred: after a panic it logs it and runs then.
+func (g *Gatherer) recovered(then func()) {
+	if r := recover(); r != nil {
+		g.Log.Error("a defect in tlsverdict spoils a lookup", "panic", r, "stack", string(debug.Stack()))
+		then()
+	}
 }
 
 // questions returns at which names TLSA records are worth asking for, and

@@ -2,7 +2,9 @@ package gather
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"sync"
 	"testing"
@@ -121,27 +123,32 @@ func hosts(n int) *zone {
 
 // memory is a Store without a disk.
 type memory struct {
-	mu sync.Mutex
-	m  map[string]mtasts.Cached
+	mu  sync.Mutex
+	m   map[string]mtasts.Cached
+	err error
 }
 
 func (s *memory) Policy(name string) (mtasts.Cached, bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c, ok := s.m[name]
-	return c, ok, nil
+	return c, ok, s.err
 }
 
-func (s *memory) PutPolicy(c mtasts.Cached) {
+func (s *memory) Update(name string, change func(mtasts.Cached, bool) (mtasts.Cached, bool)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.m[c.Domain] = c
+	old, found := s.m[name]
+	next, keep := change(old, found)
+	if !keep {
+		delete(s.m, name)
+		return
+	}
+	s.m[name] = next
 }
 
-func (s *memory) DeletePolicy(name string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.m, name)
+func (s *memory) put(c mtasts.Cached) {
+	s.Update(c.Domain, func(mtasts.Cached, bool) (mtasts.Cached, bool) { return c, true })
 }
 
 func (s *memory) Touch(string, time.Time) {}
@@ -172,6 +179,8 @@ func enforced(t *testing.T) mtasts.Policy {
 	return p
 }
 
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
 type rig struct {
 	*Gatherer
 	store *memory
@@ -183,8 +192,9 @@ func newRig(z *zone, w *web) *rig {
 	return &rig{store: s, web: w, Gatherer: &Gatherer{
 		Open:  func() Session { return z },
 		Rules: verdict.Rules{STS: verdict.Enforce, Prefix: verdict.Enforce},
+		Log:   quiet(),
 		Policies: NewPolicies(PoliciesConfig{
-			Store: s, Fetcher: w, Now: time.Now, Jitter: func() float64 { return 0.5 }, MaxFetches: 2,
+			Store: s, Fetcher: w, Now: time.Now, Jitter: func() float64 { return 0.5 }, MaxFetches: 2, Log: quiet(),
 		}),
 	}}
 }
@@ -315,7 +325,7 @@ func TestTooManyHosts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		z := hosts(MaxHosts + 10)
 		f, _ := newRig(z, &web{}).facts(t)
-		if z.count("A") != MaxHosts || len(f.Hosts) != MaxHosts+10 {
+		if z.count("A") != MaxHosts || len(f.Hosts) != MaxHosts+1 || f.Hosts[MaxHosts].Name != "(10 more)" {
 			t.Errorf("%d hosts, %d looked up", len(f.Hosts), z.count("A"))
 		}
 		if v := verdict.Decide(f).Verdict.Name(); v != "dane-only" {
@@ -399,34 +409,194 @@ func TestChangedID(t *testing.T) {
 	})
 }
 
-// TestRefresh: whatever the TXT record says; an expired policy is dropped.
+// TestRefresh: whatever the TXT record says; and what changed is told.
 func TestRefresh(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		z := hosts(1)
 		r := newRig(z, &web{policy: enforced(t)})
-		r.store.PutPolicy(mtasts.Cached{Domain: domain}.AfterSuccess(time.Now(), "1", enforced(t), 0))
+		r.store.put(mtasts.Cached{Domain: domain}.AfterSuccess(time.Now(), "1", enforced(t), 0))
+		if changed, err := r.Policies.Refresh(t.Context(), z, domain); err != nil || changed || r.web.got != 0 {
+			t.Errorf("before its time: %v, %d fetches", err, r.web.got)
+		}
 		time.Sleep(24 * time.Hour)
-		if err := r.Policies.Refresh(t.Context(), z, domain); err != nil || r.web.got != 1 {
-			t.Errorf("refresh without a TXT record: %v, %d fetches", err, r.web.got)
+		if changed, err := r.Policies.Refresh(t.Context(), z, domain); err != nil || changed || r.web.got != 1 {
+			t.Errorf("refresh without a TXT record: %v, changed %v, %d fetches", err, changed, r.web.got)
 		}
 		if c, _, _ := r.store.Policy(domain); !c.Fetched.Equal(time.Now()) || c.ID != "1" {
 			t.Errorf("kept %+v", c)
 		}
+		time.Sleep(24 * time.Hour)
 		r.web.err = &fetch.Error{Detail: "blocked"}
-		if err := r.Policies.Refresh(t.Context(), z, domain); err == nil {
+		if _, err := r.Policies.Refresh(t.Context(), z, domain); err == nil {
 			t.Error("a failed refresh is no error")
 		}
 		if c, ok, _ := r.store.Policy(domain); !ok || !c.Fresh(time.Now()) || c.Failures != 1 {
 			t.Errorf("after a failed refresh: %+v", c)
 		}
-		time.Sleep(8 * 24 * time.Hour)
-		if err := r.Policies.Refresh(t.Context(), z, domain); err != nil {
-			t.Error(err)
+		time.Sleep(time.Hour)
+		none, err := mtasts.ParsePolicy([]byte("version: STSv1\nmode: none\nmax_age: 86400\n"))
+		if err != nil {
+			t.Fatal(err)
 		}
-		if _, ok, _ := r.store.Policy(domain); ok {
-			t.Error("an expired policy is kept")
+		r.web.err, r.web.policy = nil, none
+		if changed, err := r.Policies.Refresh(t.Context(), z, domain); err != nil || !changed {
+			t.Errorf("a policy of another mode: %v, changed %v", err, changed)
 		}
 	})
+}
+
+// TestClockJump: a clock that is ahead for a while, or a long downtime, costs no
+// domain its protection (RFC 8461 §10.2).
+func TestClockJump(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(hosts(1), &web{err: &fetch.Error{Detail: "blocked"}})
+		real := time.Now()
+		r.store.put(mtasts.Cached{Domain: domain}.AfterSuccess(real, "1", enforced(t), 0))
+		time.Sleep(10 * 24 * time.Hour)
+		if _, err := r.Policies.Refresh(t.Context(), hosts(1), domain); err == nil || r.web.got != 1 {
+			t.Errorf("an expired policy: %v, %d fetches; want a try", err, r.web.got)
+		}
+		if c, ok, _ := r.store.Policy(domain); !ok || !c.Fresh(real.Add(time.Minute)) {
+			t.Errorf("once the clock is right again: %+v", c)
+		}
+	})
+}
+
+// TestUnreadableStore: nobody may take a damaged page for "no policy".
+func TestUnreadableStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		z := hosts(1)
+		z.mx.Proof, z.addrs = verdict.Insecure, nil
+		r := newRig(z, &web{policy: enforced(t)})
+		r.store.err = errors.New("a damaged page")
+		f, _ := r.facts(t)
+		if v := verdict.Decide(f).Verdict.Name(); v != "defer" {
+			t.Errorf("without a TXT record: %s, want defer", v)
+		}
+		z.txt = map[string]verdict.Answer[string]{"_mta-sts." + domain: found(verdict.Insecure, "v=STSv1; id=1;")}
+		f, _ = r.facts(t)
+		if v := verdict.Decide(f).Verdict.Name(); v != "secure" {
+			t.Errorf("with a policy that can be fetched: %s", v)
+		}
+	})
+}
+
+// TestLostUpdate: a fetch that fails does not bring an old policy back.
+func TestLostUpdate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		z := hosts(1)
+		z.mx.Proof, z.addrs = verdict.Insecure, nil
+		z.txt = map[string]verdict.Answer[string]{"_mta-sts." + domain: found(verdict.Insecure, "v=STSv1; id=2;")}
+		r := newRig(z, &web{takes: 5 * time.Second, err: &fetch.Error{Detail: "blocked"}})
+		testing, err := mtasts.ParsePolicy([]byte("version: STSv1\nmode: testing\nmx: *.example.com\nmax_age: 604800\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := mtasts.Cached{Domain: domain}.AfterSuccess(time.Now(), "1", testing, 0)
+		r.store.put(before)
+		go r.facts(t)
+		time.Sleep(2 * time.Second)
+		r.store.put(before.AfterSuccess(time.Now(), "2", enforced(t), 0))
+		time.Sleep(10 * time.Second)
+		if c, _, _ := r.store.Policy(domain); c.Policy.Mode != mtasts.ModeEnforce || c.ID != "2" {
+			t.Errorf("kept %+v", c)
+		}
+	})
+}
+
+// TestCrowdedFetchesDefer: a fetch that was never made is no answer.
+func TestCrowdedFetchesDefer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		z := hosts(1)
+		z.mx.Proof, z.addrs = verdict.Insecure, nil
+		z.txt = map[string]verdict.Answer[string]{"_mta-sts." + domain: found(verdict.Insecure, "v=STSv1; id=1;")}
+		r := newRig(z, &web{policy: enforced(t), takes: time.Minute})
+		for i := range maxWaiting * cap(r.Policies.slots) {
+			r.Policies.start(fmt.Sprint("d", i, ".example"), "1")
+		}
+		f, _ := r.facts(t)
+		if v, ok := verdict.Decide(f).Verdict.(verdict.Defer); !ok || v.Fault != verdict.Ours {
+			t.Errorf("%+v, want a deferral by our fault", verdict.Decide(f).Verdict)
+		}
+		time.Sleep(time.Hour)
+	})
+}
+
+// TestObserveLeavesDANEAlone: a policy that is only observed takes no rung.
+func TestObserveLeavesDANEAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		z := hosts(1)
+		z.mx.Proof = verdict.Insecure
+		z.txt = map[string]verdict.Answer[string]{"_mta-sts." + domain: found(verdict.Insecure, "v=STSv1; id=1;")}
+		r := newRig(z, &web{policy: enforced(t)})
+		r.Rules.STS = verdict.Observe
+		for range 2 {
+			f, _ := r.facts(t)
+			if v := verdict.Decide(f).Verdict.Name(); v != "dane" {
+				t.Errorf("%s, want dane", v)
+			}
+		}
+	})
+}
+
+// TestPatience: one silent host does not keep everybody waiting.
+func TestPatience(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		z := hosts(2)
+		z.slow = map[string]time.Duration{"mx0.example.com": time.Hour}
+		f, took := newRig(z, &web{}).facts(t)
+		if took != DefaultPatience {
+			t.Errorf("took %v", took)
+		}
+		if r := verdict.Decide(f); r.Verdict.Name() != "dane-only" || !r.Provisional {
+			t.Errorf("%s", r.Verdict.Name())
+		}
+	})
+}
+
+// defective panics where it is told to.
+type defective struct {
+	*zone
+	at string
+}
+
+func (d *defective) A(ctx context.Context, name string) verdict.Answer[netip.Addr] {
+	if d.at == "A" {
+		panic("a defect")
+	}
+	return d.zone.A(ctx, name)
+}
+
+func (d *defective) TXT(ctx context.Context, name string) verdict.Answer[string] {
+	if d.at == "TXT" {
+		panic("a defect")
+	}
+	return d.zone.TXT(ctx, name)
+}
+
+func (d *defective) Fetch(context.Context, string) (mtasts.Policy, error) { panic("a defect") }
+
+// TestDefects: a panic in a lookup defers the mail of one destination.
+func TestDefects(t *testing.T) {
+	for _, at := range []string{"A", "TXT", "HTTPS"} {
+		synctest.Test(t, func(t *testing.T) {
+			z := hosts(1)
+			if at != "A" {
+				z.mx.Proof, z.addrs = verdict.Insecure, nil
+			}
+			z.txt = map[string]verdict.Answer[string]{"_mta-sts." + domain: found(verdict.Insecure, "v=STSv1; id=1;")}
+			d := &defective{z, at}
+			r := newRig(z, &web{policy: enforced(t)})
+			r.Open = func() Session { return d }
+			if at == "HTTPS" {
+				r.Policies.fetcher = d
+			}
+			f, _ := r.facts(t)
+			if v, ok := verdict.Decide(f).Verdict.(verdict.Defer); !ok || v.Fault != verdict.Ours {
+				t.Errorf("%s: %+v", at, verdict.Decide(f).Verdict)
+			}
+		})
+	}
 }
 
 // TestIdlePolicyExpires: a domain that gets no mail costs its policy host nothing.
@@ -437,12 +607,12 @@ func TestIdlePolicyExpires(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.store.PutPolicy(mtasts.Cached{Domain: domain}.AfterSuccess(time.Now(), "1", long, 0).AfterUse(time.Now()))
-		time.Sleep(mtasts.IdleLimit + 48*time.Hour)
-		if err := r.Policies.Refresh(t.Context(), hosts(1), domain); err != nil || r.web.got != 0 {
+		r.store.put(mtasts.Cached{Domain: domain}.AfterSuccess(time.Now(), "1", long, 0).AfterUse(time.Now()))
+		time.Sleep(32 * 24 * time.Hour)
+		if _, err := r.Policies.Refresh(t.Context(), hosts(1), domain); err != nil || r.web.got != 0 {
 			t.Errorf("%v, %d fetches of an idle policy", err, r.web.got)
 		}
-		if c, ok, _ := r.store.Policy(domain); !ok || !c.Fresh(time.Now()) || c.RefreshDue(time.Now(), mtasts.IdleLimit) {
+		if c, ok, _ := r.store.Policy(domain); !ok || !c.Fresh(time.Now()) || c.Next(time.Now()) != mtasts.Wait {
 			t.Errorf("kept %+v", c)
 		}
 	})
@@ -466,7 +636,7 @@ func TestOneFetchAtOnce(t *testing.T) {
 		}
 		full := 0
 		for i := range 3 * maxWaiting * cap(r.Policies.slots) {
-			if r.Policies.start(mtasts.Cached{Domain: fmt.Sprint("d", i, ".example")}, "1") == nil {
+			if r.Policies.start(fmt.Sprint("d", i, ".example"), "1") == nil {
 				full++
 			}
 		}

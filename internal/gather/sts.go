@@ -3,6 +3,8 @@ package gather
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -15,34 +17,36 @@ import (
 // at once, the policy fetched when the MX answer shows that there is mail to
 // deliver.
 type stsLookup struct {
-	policies *Policies
-	domain   string
-	known    mtasts.Cached
-	has      bool
-	allowed  chan bool
-	done     chan struct{}
-	facts    verdict.STSFacts
+	domain string
+	known  mtasts.Cached
+	has    bool
+	// unread is why it is not known whether there is a cached policy.
+	unread  error
+	allowed chan bool
+	done    chan struct{}
+	facts   verdict.STSFacts
 }
 
-// startSTS begins the lookup. With MTA-STS off it is settled at once.
-func (g *Gatherer) startSTS(ctx context.Context, s Session, domain string) *stsLookup {
-	l := &stsLookup{policies: g.Policies, domain: domain, allowed: make(chan bool, 1), done: make(chan struct{})}
+// startSTS begins the lookup. With MTA-STS off it is settled at once. dns bounds
+// the TXT question, ctx the whole.
+func (g *Gatherer) startSTS(ctx, dns context.Context, s Session, domain string) *stsLookup {
+	l := &stsLookup{domain: domain, allowed: make(chan bool, 1), done: make(chan struct{})}
 	if g.Rules.STS == verdict.Off {
 		l.facts.Settled = true
 		close(l.done)
 		return l
 	}
-	now := g.now()
-	l.known, l.has = g.Policies.Known(domain, now)
+	l.known, l.has, l.unread = g.Policies.Known(domain, g.now())
 	go func() {
 		defer close(l.done)
-		record := s.TXT(ctx, "_mta-sts."+domain)
+		defer func() { l.facts.Settled = true }()
+		defer g.recovered(func() { l.facts = l.heldFacts(unfinished("internal error")) })
+		record := g.txt(dns, s, "_mta-sts."+domain)
 		if <-l.allowed {
 			l.facts = g.Policies.resolve(ctx, l, record)
 		} else {
 			l.facts = l.heldFacts(nil)
 		}
-		l.facts.Settled = true
 	}()
 	return l
 }
@@ -62,18 +66,34 @@ func (l *stsLookup) wait() verdict.STSFacts {
 
 // heldFacts are the facts when no newer policy could be had, or none was sought.
 func (l *stsLookup) heldFacts(f *verdict.STSFailure) verdict.STSFacts {
-	facts := verdict.STSFacts{Failure: f}
 	if l.has {
-		facts.Policy = &l.known
+		return verdict.STSFacts{Policy: &l.known, Failure: f}
 	}
-	return facts
+	if l.unread != nil {
+		// There may be a policy: to go on as if there were none would hand the
+		// domain's mail to whoever can damage the store.
+		f = unfinished("the policy kept for " + l.domain + " cannot be read: " + l.unread.Error())
+	}
+	return verdict.STSFacts{Failure: f}
+}
+
+// unfinished is a failure to find out, by our own fault, whether there is a policy.
+func unfinished(detail string) *verdict.STSFailure {
+	return &verdict.STSFailure{
+		Result: fetch.PolicyFetchError.String(), Unfinished: true,
+		Failure: verdict.Failure{Fault: verdict.Ours, Detail: detail},
+	}
 }
 
 // Store keeps policies beyond a restart.
 type Store interface {
+	// Policy returns what is kept for a domain. After an error it is not known
+	// whether there is anything.
 	Policy(domain string) (c mtasts.Cached, found bool, err error)
-	PutPolicy(mtasts.Cached)
-	DeletePolicy(domain string)
+	// Update changes what is kept, from what is newest; change returns false to
+	// drop it.
+	Update(domain string, change func(old mtasts.Cached, found bool) (mtasts.Cached, bool))
+	// Touch notes that the policy was used.
 	Touch(domain string, now time.Time)
 }
 
@@ -92,6 +112,7 @@ type Policies struct {
 	fetcher Fetcher
 	clock   func() time.Time
 	jitter  func() float64
+	log     *slog.Logger
 	slots   chan struct{}
 
 	mu      sync.Mutex
@@ -110,6 +131,7 @@ type PoliciesConfig struct {
 	Jitter func() float64
 	// MaxFetches bounds the fetches under way.
 	MaxFetches int
+	Log        *slog.Logger
 }
 
 // NewPolicies returns a Policies.
@@ -119,6 +141,7 @@ func NewPolicies(c PoliciesConfig) *Policies {
 		fetcher: c.Fetcher,
 		clock:   c.Now,
 		jitter:  c.Jitter,
+		log:     c.Log,
 		slots:   make(chan struct{}, c.MaxFetches),
 		flights: make(map[string]*flight),
 		failed:  make(map[string]mtasts.Cached),
@@ -134,40 +157,36 @@ const maxWaiting = 16
 
 var errBusy = errors.New("gather: too many policy fetches are under way")
 
-// Known returns the cached, unexpired policy of a domain.
-func (p *Policies) Known(domain string, now time.Time) (mtasts.Cached, bool) {
+// Known returns the cached, unexpired policy of a domain. After an error it is not
+// known whether there is one.
+func (p *Policies) Known(domain string, now time.Time) (mtasts.Cached, bool, error) {
 	c, ok, err := p.store.Policy(domain)
 	if err != nil || !ok || !c.Fresh(now) {
-		return mtasts.Cached{}, false
+		return mtasts.Cached{}, false, err
 	}
 	p.store.Touch(domain, now)
-	return c, true
+	return c, true, nil
 }
 
 // resolve turns a TXT answer into facts (RFC 8461 §3.1, §3.3, §5.1).
-func (p *Policies) resolve(ctx context.Context, l *stsLookup, record verdict.Answer[string]) verdict.STSFacts {
+func (p *Policies) resolve(ctx context.Context, l *stsLookup, record verdict.Answer[string]) (facts verdict.STSFacts) {
+	defer func() { facts.Record = record }()
 	if record.Broken() {
-		facts := l.heldFacts(&verdict.STSFailure{Failure: *record.Failure})
-		facts.Record = record
-		return facts
+		// RFC 8461 §3.1 excuses a domain whose DNS is broken, not a host that
+		// cannot ask.
+		unfinished := record.Failure.Fault != verdict.Remote
+		return l.heldFacts(&verdict.STSFailure{Unfinished: unfinished, Failure: *record.Failure})
 	}
 	rec, err := mtasts.ParseRecord(record.Records)
-	if err != nil {
-		facts := l.heldFacts(recordFailure(l.domain, err))
-		if errors.Is(err, mtasts.ErrNoRecord) && !l.has {
-			facts.Failure = nil
-		}
-		facts.Record = record
-		return facts
+	switch {
+	case errors.Is(err, mtasts.ErrNoRecord) && !l.has:
+		return l.heldFacts(nil)
+	case err != nil:
+		return l.heldFacts(recordFailure(l.domain, err))
+	case l.has && l.known.ID == rec.ID:
+		return l.heldFacts(nil)
 	}
-	if l.has && l.known.ID == rec.ID {
-		facts := l.heldFacts(nil)
-		facts.Record = record
-		return facts
-	}
-	facts := p.fetchNew(ctx, l, rec.ID)
-	facts.Record = record
-	return facts
+	return p.fetchNew(ctx, l, rec.ID)
 }
 
 // recordFailure is why no id could be read although something may be there.
@@ -182,27 +201,21 @@ func recordFailure(domain string, err error) *verdict.STSFailure {
 // fetchNew fetches a policy whose id is new, and falls back to the one that is
 // known: a failed fetch never ends a valid policy (RFC 8461 §3.3).
 func (p *Policies) fetchNew(ctx context.Context, l *stsLookup, id string) verdict.STSFacts {
-	before := p.remembered(l)
-	if !before.MayFetch(p.clock(), id) {
+	if before := p.remembered(l); !before.MayFetch(p.clock(), id) {
 		return l.heldFacts(&verdict.STSFailure{
 			Result:  fetch.PolicyFetchError.String(),
 			Failure: verdict.Failure{Fault: verdict.Remote, Detail: before.LastFailure + "; not tried again yet"},
 		})
 	}
-	fl := p.start(before, id)
+	fl := p.start(l.domain, id)
 	if fl == nil {
-		return l.heldFacts(&verdict.STSFailure{
-			Result:  fetch.PolicyFetchError.String(),
-			Failure: verdict.Failure{Fault: verdict.Ours, Detail: "too many policy fetches are under way"},
-		})
+		return l.heldFacts(unfinished("too many policy fetches are under way"))
 	}
 	select {
 	case <-fl.done:
 	case <-ctx.Done():
-		return l.heldFacts(&verdict.STSFailure{
-			Result:  fetch.PolicyFetchError.String(),
-			Failure: verdict.Failure{Fault: verdict.Remote, Detail: "the policy host of " + l.domain + " has not answered yet"},
-		})
+		// The fetcher bounds its own time: what took so long is the queue.
+		return l.heldFacts(unfinished("the policy of " + l.domain + " is being fetched"))
 	}
 	if fl.failure != nil {
 		return l.heldFacts(fl.failure)
@@ -210,18 +223,18 @@ func (p *Policies) fetchNew(ctx context.Context, l *stsLookup, id string) verdic
 	return verdict.STSFacts{Policy: &fl.policy}
 }
 
-// remembered is the state that a fetch starts from: the cached policy, or what
-// is known of earlier failures.
+// remembered is what is known of earlier failures: with a policy, expired or not,
+// where there is one.
 func (p *Policies) remembered(l *stsLookup) mtasts.Cached {
 	if l.has {
 		return l.known
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if c, ok := p.failed[l.domain]; ok {
+	if c, ok, err := p.store.Policy(l.domain); ok && err == nil {
 		return c
 	}
-	return mtasts.Cached{Domain: l.domain}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.failed[l.domain]
 }
 
 // flight is a fetch under way. Its results may be read once done is closed.
@@ -229,68 +242,87 @@ type flight struct {
 	done    chan struct{}
 	policy  mtasts.Cached
 	failure *verdict.STSFailure
+	// changed: the policy demands something else than the one before.
+	changed bool
 }
 
-// start begins a fetch, or joins the one under way for the domain. It returns
-// nil when too many are waiting: whoever runs many domains with slow policy hosts
-// must not fill the memory.
-func (p *Policies) start(before mtasts.Cached, id string) *flight {
+// start begins a fetch, or joins the one under way for the domain. It returns nil
+// when too many are waiting: whoever runs many domains with slow policy hosts must
+// not fill the memory.
+func (p *Policies) start(domain, id string) *flight {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if fl, ok := p.flights[before.Domain]; ok {
+	if fl, ok := p.flights[domain]; ok {
 		return fl
 	}
 	if len(p.flights) >= maxWaiting*cap(p.slots) {
 		return nil
 	}
 	fl := &flight{done: make(chan struct{})}
-	p.flights[before.Domain] = fl
+	p.flights[domain] = fl
 	go func() {
 		p.slots <- struct{}{}
 		defer func() { <-p.slots }()
-		p.fly(fl, before, id)
+		p.fly(fl, domain, id)
 	}()
 	return fl
 }
 
 // fly fetches and keeps the result. The fetcher bounds its own time, so that the
 // flight ends although no asker's context ends it.
-func (p *Policies) fly(fl *flight, before mtasts.Cached, id string) {
+func (p *Policies) fly(fl *flight, domain, id string) {
 	defer func() {
 		p.mu.Lock()
-		delete(p.flights, before.Domain)
+		delete(p.flights, domain)
 		p.mu.Unlock()
 		close(fl.done)
 	}()
-	policy, err := p.fetcher.Fetch(context.Background(), before.Domain)
+	defer func() {
+		if r := recover(); r != nil {
+			p.log.Error("a defect in tlsverdict spoils a policy fetch", "domain", domain, "panic", r, "stack", string(debug.Stack()))
+			fl.failure = unfinished("internal error while fetching the policy of " + domain)
+		}
+	}()
+	policy, err := p.fetcher.Fetch(context.Background(), domain)
 	now := p.clock()
 	if err != nil {
-		fl.failure = fetchFailure(before.Domain, err)
-		p.keepFailure(before.AfterFailure(now, id, fl.failure.Detail, p.jitter()), now)
+		fl.failure = fetchFailure(domain, err)
+		p.keepFailure(domain, id, fl.failure.Detail, now)
 		return
 	}
-	fl.policy = before.AfterSuccess(now, id, policy, p.jitter())
-	p.store.PutPolicy(fl.policy)
+	p.store.Update(domain, func(old mtasts.Cached, _ bool) (mtasts.Cached, bool) {
+		old.Domain = domain
+		fl.policy = old.AfterSuccess(now, id, policy, p.jitter())
+		fl.changed = !old.Fresh(now) || old.Policy.Text() != policy.Text()
+		return fl.policy, true
+	})
 	p.mu.Lock()
-	delete(p.failed, before.Domain)
+	delete(p.failed, domain)
 	p.mu.Unlock()
 }
 
-// keepFailure remembers a failed fetch: with the policy, where there is one.
-func (p *Policies) keepFailure(c mtasts.Cached, now time.Time) {
-	if c.Fresh(now) {
-		p.store.PutPolicy(c)
+// keepFailure remembers a failed fetch: with the policy, where there is one, and
+// whatever became of that since the fetch began.
+func (p *Policies) keepFailure(domain, id, why string, now time.Time) {
+	kept := false
+	p.store.Update(domain, func(old mtasts.Cached, found bool) (mtasts.Cached, bool) {
+		if kept = found; !found {
+			return old, false
+		}
+		return old.AfterFailure(now, id, why, p.jitter()), true
+	})
+	if kept {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.failed) >= maxFailed {
-		for domain := range p.failed {
-			delete(p.failed, domain)
+		for other := range p.failed {
+			delete(p.failed, other)
 			break
 		}
 	}
-	p.failed[c.Domain] = c
+	p.failed[domain] = p.failed[domain].AfterFailure(now, id, why, p.jitter())
 }
 
 func fetchFailure(domain string, err error) *verdict.STSFailure {
@@ -305,22 +337,28 @@ func fetchFailure(domain string, err error) *verdict.STSFailure {
 	return f
 }
 
-// Refresh fetches the policy of a domain anew because its time has come,
-// whatever its TXT record says (RFC 8461 §3.3, §10.2). An expired policy is
-// dropped instead, and one that nothing used for long is left to expire.
-func (p *Policies) Refresh(ctx context.Context, s Session, domain string) error {
-	now := p.clock()
+// Refresh does with a domain's policy what its time has come for (RFC 8461 §3.3,
+// §10.2): it is fetched anew, whatever its TXT record says, or left alone where no
+// mail uses it, or dropped where it has been dead for long. It reports whether the
+// policy demands something else than before.
+func (p *Policies) Refresh(ctx context.Context, s Session, domain string) (changed bool, err error) {
 	c, ok, err := p.store.Policy(domain)
 	if err != nil || !ok {
-		return err
+		return false, err
 	}
-	if !c.Fresh(now) {
-		p.store.DeletePolicy(domain)
-		return nil
-	}
-	if c.Idle(now, mtasts.IdleLimit) {
-		p.store.PutPolicy(c.Retire())
-		return nil
+	now := p.clock()
+	switch action := c.Next(now); action {
+	case mtasts.Wait:
+		return false, nil
+	case mtasts.Retire, mtasts.Drop:
+		p.store.Update(domain, func(old mtasts.Cached, found bool) (mtasts.Cached, bool) {
+			if !found || old.Next(now) != action {
+				return old, found
+			}
+			return old.Retired(now), action == mtasts.Retire
+		})
+		return false, nil
+	case mtasts.Fetch:
 	}
 	id := c.ID
 	if record := s.TXT(ctx, "_mta-sts."+domain); record.Outcome == verdict.Found {
@@ -328,17 +366,17 @@ func (p *Policies) Refresh(ctx context.Context, s Session, domain string) error 
 			id = rec.ID
 		}
 	}
-	fl := p.start(c, id)
+	fl := p.start(domain, id)
 	if fl == nil {
-		return errBusy
+		return false, errBusy
 	}
 	select {
 	case <-fl.done:
 	case <-ctx.Done():
-		return ctx.Err()
+		return false, ctx.Err()
 	}
 	if fl.failure != nil {
-		return fl.failure
+		return false, fl.failure
 	}
-	return nil
+	return fl.changed, nil
 }

@@ -54,11 +54,11 @@ func startDaemon(w *world.World, cfg *config.Config, database string, log *slog.
 		Fetcher: &fetch.Fetcher{
 			Resolve: resolver, Roots: w.Web.Roots(), Allow: allowed(cfg), Timeout: cfg.MTASTS.Timeout, DialContext: w.Web.Dial,
 		},
-		Now: time.Now, Jitter: rand.Float64, MaxFetches: 32,
+		Now: time.Now, Jitter: rand.Float64, MaxFetches: 32, Log: log,
 	})
 	gatherer := &gather.Gatherer{
 		Open: func() gather.Session { return resolver.Session() }, Policies: policies, Rules: cfg.Rules(),
-		Trouble: func() string { return resolver.Health().Problem },
+		Trouble: func() string { return resolver.Health().Problem }, Log: log,
 	}
 	d := &daemon{keep: keep}
 	d.engine, err = engine.New(engine.Config{
@@ -85,11 +85,11 @@ func (d *daemon) background(resolver *resolve.Resolver, policies *gather.Policie
 	resolver.Probe(ctx)
 	refresher := &engine.Refresher{
 		Due: d.keep.Due,
-		Refresh: func(ctx context.Context, domain string) error {
+		Refresh: func(ctx context.Context, domain string) (bool, error) {
 			return policies.Refresh(ctx, resolver.Session(), domain)
 		},
 		Changed: d.engine.Forget,
-		Log: log,
+		Log:     log,
 	}
 	d.done.Go(func() { refresher.Run(ctx) })
 	d.done.Go(func() { _ = resolver.Watch(ctx) })
