@@ -17,7 +17,6 @@ import (
 	"tlsverdict/internal/explain"
 	"tlsverdict/internal/fetch"
 	"tlsverdict/internal/gather"
-	"tlsverdict/internal/nexthop"
 	"tlsverdict/internal/resolve"
 	"tlsverdict/internal/socketmapd"
 	"tlsverdict/internal/store"
