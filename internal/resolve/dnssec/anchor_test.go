@@ -85,7 +85,7 @@ func FuzzParseAnchors(f *testing.F) {
 func TestAnchorWarnings(t *testing.T) {
 	w := standard(t)
 	v := w.validator()
-	lookup := func() { want(t, v.Session(w).Lookup(t.Context(), "com.", dns.TypeSOA), verdict.Found, verdict.Secure) }
+	lookup := func() { want(t, w.ask(v, "com.", dns.TypeSOA), verdict.Found, verdict.Secure) }
 	lookup()
 	if got := v.Warnings(); len(got) != 0 {
 		t.Errorf("%v", got)
@@ -135,7 +135,7 @@ func TestIslands(t *testing.T) {
 		t.Fatal(err)
 	}
 	v := New(Config{Anchors: a, Clock: func() time.Time { return w.now }})
-	ask := func(n string, rrtype uint16) Answer { return v.Session(w).Lookup(t.Context(), n, rrtype) }
+	ask := func(n string, rrtype uint16) Answer { return w.ask(v, n, rrtype) }
 	want(t, ask("example.com.", dns.TypeMX), verdict.Found, verdict.Secure)
 	want(t, ask("mx.sub.example.com.", dns.TypeA), verdict.Found, verdict.Secure)
 	want(t, ask("mx.plain.example.com.", dns.TypeA), verdict.Found, verdict.Insecure)

@@ -381,10 +381,10 @@ func TestRollovers(t *testing.T) {
 	// Keys that change before their TTL is over are learnt anew.
 	w := standard(t)
 	v := w.validator()
-	want(t, v.Session(w).Lookup(t.Context(), zone, dns.TypeMX), verdict.Found, verdict.Secure)
+	want(t, w.ask(v, zone, dns.TypeMX), verdict.Found, verdict.Secure)
 	w.zones[zone].keys = keys{w.key(zone, dns.ECDSAP256SHA256, 257)}
 	w.now = w.now.Add(time.Minute)
-	want(t, v.Session(w).Lookup(t.Context(), zone, dns.TypeMX), verdict.Found, verdict.Secure)
+	want(t, w.ask(v, zone, dns.TypeMX), verdict.Found, verdict.Secure)
 }
 
 // TestOversizeSets: sets that no one has for good are refused, and cost little.
@@ -419,6 +419,7 @@ func TestBudgetIsShared(t *testing.T) {
 	z := w.zones["example.com."]
 	v := w.validator()
 	s := v.Session(w)
+	defer s.Close()
 	w.tamper = func(q Query, m *dns.Msg) *dns.Msg {
 		for i, rr := range m.Answer {
 			if sig, ok := rr.(*dns.RRSIG); ok && strings.HasPrefix(q.Name, "n") && q.Type == dns.TypeA {
@@ -446,11 +447,13 @@ func TestBudgetIsShared(t *testing.T) {
 		t.Errorf("%v %v", last.Proof, last.Err)
 	}
 	// The next destination is not affected.
+	s.Close()
 	w.tamper = nil
-	want(t, v.Session(w).Lookup(t.Context(), "n1.example.com.", dns.TypeA), verdict.Found, verdict.Secure)
+	want(t, w.ask(v, "n1.example.com.", dns.TypeA), verdict.Found, verdict.Secure)
 
 	// Queries are bounded, too.
 	s = v.Session(w)
+	defer s.Close()
 	for i := range MaxQueries + 10 {
 		last = s.Lookup(t.Context(), fmt.Sprintf("q%d.example.com.", i), dns.TypeA)
 	}
@@ -471,6 +474,7 @@ func TestManyHosts(t *testing.T) {
 			}
 		}
 		s := w.validator().Session(w)
+		defer s.Close()
 		for i := range 25 {
 			host := fmt.Sprintf("host%d.%s", i, zone)
 			for _, q := range []struct {

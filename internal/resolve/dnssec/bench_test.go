@@ -50,6 +50,7 @@ func cannedOf(w *world) Upstream {
 
 // destination asks what a DANE domain with two hosts takes.
 func destination(b *testing.B, s *Session, zone string) {
+	defer s.Close()
 	for _, q := range []struct {
 		n string
 		t uint16
@@ -275,6 +276,7 @@ func BenchmarkWorst(b *testing.B) {
 		up := cannedOf(a.w)
 		run := func() Spent {
 			s := a.w.validator().Session(up)
+			defer s.Close()
 			for _, q := range a.asks {
 				s.Lookup(context.Background(), q.Name, q.Type)
 			}

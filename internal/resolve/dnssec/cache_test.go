@@ -19,12 +19,13 @@ func TestWarmCachesAddNoQuestion(t *testing.T) {
 	for _, zone := range []string{"example.com.", "example.net.", "example.org.", "plain.org.", "plain.com."} {
 		w := standard(t)
 		v := w.validator()
-		v.Session(w).Lookup(t.Context(), zone, dns.TypeMX)
+		w.ask(v, zone, dns.TypeMX)
 		for _, q := range []struct {
 			n string
 			t uint16
 		}{{"mx1." + zone, dns.TypeA}, {"_25._tcp.mx1." + zone, dns.TypeTLSA}, {"nowhere." + zone, dns.TypeA}, {zone, dns.TypeTXT}} {
 			s := v.Session(w)
+			defer s.Close()
 			if a := s.Lookup(t.Context(), q.n, q.t); a.Outcome == verdict.Failed {
 				t.Errorf("%v", a.Err)
 			}
@@ -70,7 +71,9 @@ func TestColdChainTakesOneRound(t *testing.T) {
 		for n, rrtype := range map[string]uint16{"example.com.": dns.TypeMX, "mx1.example.net.": dns.TypeA, "_25._tcp.mx1.example.com.": dns.TypeTLSA, "plain.org.": dns.TypeMX, "mx.sub.example.com.": dns.TypeA} {
 			w := standard(t)
 			r := &rounds{w: w, wait: time.Second}
-			a := w.validator().Session(r).Lookup(t.Context(), n, rrtype)
+			s := w.validator().Session(r)
+			a := s.Lookup(t.Context(), n, rrtype)
+			s.Close()
 			if a.Outcome == verdict.Failed || r.count != 1 {
 				t.Errorf("%s %s: %d rounds (%v)", n, typeName(rrtype), r.count, a.Err)
 			}
@@ -81,7 +84,7 @@ func TestColdChainTakesOneRound(t *testing.T) {
 func TestNothingIsUsedPastItsTime(t *testing.T) {
 	w := standard(t)
 	v := w.validator()
-	ask := func() Answer { return v.Session(w).Lookup(t.Context(), "example.com.", dns.TypeMX) }
+	ask := func() Answer { return w.ask(v, "example.com.", dns.TypeMX) }
 	want(t, ask(), verdict.Found, verdict.Secure)
 	before := w.count("example.com.", dns.TypeDS)
 	w.now = w.now.Add(time.Hour - time.Second)
@@ -98,7 +101,7 @@ func TestNothingIsUsedPastItsTime(t *testing.T) {
 	// cannot be asked, what was known is no answer.
 	w = standard(t)
 	v = w.validator()
-	plain := func() Answer { return v.Session(w).Lookup(t.Context(), "plain.org.", dns.TypeMX) }
+	plain := func() Answer { return w.ask(v, "plain.org.", dns.TypeMX) }
 	want(t, plain(), verdict.Found, verdict.Insecure)
 	w.now = w.now.Add(16 * time.Minute) // the negative TTL is 15
 	w.tamper = func(q Query, m *dns.Msg) *dns.Msg {
@@ -131,16 +134,16 @@ func TestBogusIsRememberedShortly(t *testing.T) {
 	v := w.validator()
 	w.tamper = forQuery("example.com.", dns.TypeDNSKEY, stripped)
 	for range 5 {
-		refused(t, v.Session(w).Lookup(t.Context(), "example.com.", dns.TypeMX), NoSignature)
+		refused(t, w.ask(v, "example.com.", dns.TypeMX), NoSignature)
 	}
 	if got := w.count("example.com.", dns.TypeDS); got != 2 {
 		t.Errorf("a broken delegation was asked for %d times", got)
 	}
 	w.tamper = nil
 	w.now = w.now.Add(bogusLife - time.Second)
-	refused(t, v.Session(w).Lookup(t.Context(), "example.com.", dns.TypeMX), NoSignature)
+	refused(t, w.ask(v, "example.com.", dns.TypeMX), NoSignature)
 	w.now = w.now.Add(2 * time.Second)
-	want(t, v.Session(w).Lookup(t.Context(), "example.com.", dns.TypeMX), verdict.Found, verdict.Secure)
+	want(t, w.ask(v, "example.com.", dns.TypeMX), verdict.Found, verdict.Secure)
 }
 
 func TestFailuresAreNotRemembered(t *testing.T) {
@@ -153,14 +156,14 @@ func TestFailuresAreNotRemembered(t *testing.T) {
 			}
 			return m
 		}
-		a := v.Session(w).Lookup(t.Context(), "example.com.", dns.TypeMX)
+		a := w.ask(v, "example.com.", dns.TypeMX)
 		want(t, a, verdict.Failed, verdict.Indeterminate)
 		if a.Err.Why != NoReply || a.Err.Unwrap() == nil {
 			t.Errorf("%v", a.Err)
 		}
 	}
 	w.tamper = nil
-	want(t, v.Session(w).Lookup(t.Context(), "example.com.", dns.TypeMX), verdict.Found, verdict.Secure)
+	want(t, w.ask(v, "example.com.", dns.TypeMX), verdict.Found, verdict.Secure)
 }
 
 // TestOneFlight: many destinations at once ask for a cut once, and who gives up does
@@ -176,7 +179,9 @@ func TestOneFlight(t *testing.T) {
 			if i%5 == 0 {
 				cancel()
 			}
-			a := v.Session(w).Lookup(ctx, "example.com.", dns.TypeMX)
+			s := v.Session(w)
+			defer s.Close()
+			a := s.Lookup(ctx, "example.com.", dns.TypeMX)
 			if i%5 == 0 {
 				if a.Outcome == verdict.Found {
 					return // it was faster
@@ -200,6 +205,7 @@ func TestOneFlight(t *testing.T) {
 func TestSessionAsksOnce(t *testing.T) {
 	w := standard(t)
 	s := w.validator().Session(w)
+	defer s.Close()
 	for range 3 {
 		want(t, s.Lookup(t.Context(), "example.com.", dns.TypeMX), verdict.Found, verdict.Secure)
 	}
@@ -215,7 +221,7 @@ func TestCacheIsBounded(t *testing.T) {
 	}
 	v := New(Config{Anchors: w.anchors(), CacheOctets: 20 * entryWeight, Clock: func() time.Time { return w.now }})
 	for i := range 100 {
-		want(t, v.Session(w).Lookup(t.Context(), fmt.Sprintf("z%d.org.", i), dns.TypeA), verdict.Found, verdict.Insecure)
+		want(t, w.ask(v, fmt.Sprintf("z%d.org.", i), dns.TypeA), verdict.Found, verdict.Insecure)
 		if v.cuts.weight > v.cuts.limit {
 			t.Fatalf("%d octets of %d", v.cuts.weight, v.cuts.limit)
 		}

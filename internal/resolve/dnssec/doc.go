@@ -22,6 +22,7 @@
 //
 //	v := dnssec.New(dnssec.Config{})
 //	s := v.Session(upstream)
+//	defer s.Close()
 //	mx := s.Lookup(ctx, "example.com.", dns.TypeMX)
 //	if mx.Outcome == verdict.Failed {
 //		return mx.Err // "dnssec: example.com. MX: signature expired: expired at ..."

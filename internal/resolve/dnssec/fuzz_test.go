@@ -49,7 +49,7 @@ func FuzzReply(f *testing.F) {
 		}
 	}
 	v := w.validator()
-	v.Session(w).Lookup(context.Background(), fuzzQuestion, dns.TypeA)
+	w.ask(v, fuzzQuestion, dns.TypeA)
 	f.Fuzz(func(t *testing.T, target byte, packet []byte) {
 		w.t = t
 		m := new(dns.Msg)
@@ -63,6 +63,7 @@ func FuzzReply(f *testing.F) {
 			v = w.validator() // the way there is walked anew
 		}
 		s := v.Session(up)
+		defer s.Close()
 		a := s.Lookup(context.Background(), fuzzQuestion, dns.TypeA)
 		switch a.Outcome {
 		case verdict.Failed:
@@ -145,7 +146,9 @@ func FuzzDenial(f *testing.F) {
 		// mx1 exists, with an A: none of it may deny that.
 		n := "mx1." + zones[at]
 		m.Answer = without(m.Answer, dns.TypeA)
-		a := v.Session(&replacing{w: w, q: Query{Name: n, Type: dns.TypeA}, m: m}).Lookup(context.Background(), n, dns.TypeA)
+		s := v.Session(&replacing{w: w, q: Query{Name: n, Type: dns.TypeA}, m: m})
+		defer s.Close()
+		a := s.Lookup(context.Background(), n, dns.TypeA)
 		if a.Outcome != verdict.Failed {
 			t.Errorf("%s: believed %v %v\n%v", n, a.Outcome, a.Proof, a.Chain())
 		}

@@ -108,7 +108,9 @@ func runRPL(t *testing.T, file string) *rplProblem {
 			if cd {
 				continue
 			}
-			a := v.Session(sc.network(step.at)).Lookup(context.Background(), question.Name, question.Qtype)
+			s := v.Session(sc.network(step.at))
+			a := s.Lookup(context.Background(), question.Name, question.Qtype)
+			s.Close()
 			if p := compareRPL(step, question, a); p != nil {
 				return p
 			}

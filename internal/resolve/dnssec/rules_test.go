@@ -239,6 +239,16 @@ func TestRule06WildcardAtTheClosestEncloser(t *testing.T) {
 	}
 }
 
+// TestRule06NoDelegationFromAWildcard: a DS of the wildcard would give any name the
+// wildcard's keys.
+func TestRule06NoDelegationFromAWildcard(t *testing.T) {
+	w := standard(t)
+	com := w.zones["com."]
+	ds := renamed(w.zones["example.com."].ds(), "*.com.")
+	w.tamper = forQuery("example.com.", dns.TypeDS, func(m *dns.Msg) { m.Answer = renamed(com.signed(ds), "example.com.") })
+	refused(t, w.lookup("example.com.", dns.TypeMX), BadSignature)
+}
+
 func TestRule07CompactDenialIsOrdinary(t *testing.T) {
 	w := standard(t)
 	want(t, w.lookup("nowhere.example.org.", dns.TypeA), verdict.NoData, verdict.Secure)
@@ -353,9 +363,13 @@ func TestRule10IterationsCountOnceTheyAreSigned(t *testing.T) {
 
 func TestRule11WhereValidationCannotWork(t *testing.T) {
 	ctx := context.Background()
-	check := func(w *world) *Error { return w.validator().Session(w).Check(ctx) }
+	check := func(w *world, v *Validator) *Error {
+		s := v.Session(w)
+		defer s.Close()
+		return s.Check(ctx)
+	}
 	w := standard(t)
-	if err := check(w); err != nil {
+	if err := check(w, w.validator()); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
@@ -385,7 +399,7 @@ func TestRule11WhereValidationCannotWork(t *testing.T) {
 		signedNow(w)
 		c.change(w)
 		v := New(Config{Anchors: anchors, Clock: func() time.Time { return w.now }})
-		err := v.Session(w).Check(ctx)
+		err := check(w, v)
 		if err == nil || err.Why != c.why {
 			t.Errorf("%s: %v, want %v", c.what, err, c.why)
 			continue
@@ -394,7 +408,7 @@ func TestRule11WhereValidationCannotWork(t *testing.T) {
 		if c.why == NoDenial {
 			continue
 		}
-		a := v.Session(w).Lookup(ctx, "example.com.", dns.TypeMX)
+		a := w.ask(v, "example.com.", dns.TypeMX)
 		want(t, a, verdict.Failed, verdict.Indeterminate)
 		if c.why != NoReply && !a.Err.Anchor {
 			t.Errorf("%s: %v is not said to be at the anchor", c.what, a.Err)
@@ -403,7 +417,7 @@ func TestRule11WhereValidationCannotWork(t *testing.T) {
 	// Other anchors.
 	w = standard(t)
 	v := New(Config{Clock: func() time.Time { return w.now }})
-	if err := v.Session(w).Check(ctx); err == nil || err.Why != NoKey || !err.Anchor {
+	if err := check(w, v); err == nil || err.Why != NoKey || !err.Anchor {
 		t.Errorf("with other anchors: %v", err)
 	}
 }
@@ -535,7 +549,7 @@ func TestRule15SHA1(t *testing.T) {
 	w.zones["example.com."].keys = []*fakeKey{w.key("example.com.", dns.RSASHA1, 257)}
 	want(t, w.lookup("example.com.", dns.TypeMX), verdict.Found, verdict.Insecure)
 	v := New(Config{Anchors: w.anchors(), SHA1: true, Clock: func() time.Time { return w.now }})
-	want(t, v.Session(w).Lookup(t.Context(), "example.com.", dns.TypeMX), verdict.Found, verdict.Secure)
+	want(t, w.ask(v, "example.com.", dns.TypeMX), verdict.Found, verdict.Secure)
 
 	// A digest of SHA-1 will do alone, and is ignored beside one of SHA-2.
 	w = standard(t)

@@ -70,7 +70,7 @@ func TestStandardWorld(t *testing.T) {
 				}
 			}
 			t.Run(c.name+zone+" "+typeName(c.rrtype), func(t *testing.T) {
-				want(t, v.Session(w).Lookup(t.Context(), c.name+zone, c.rrtype), c.outcome, c.proof)
+				want(t, w.ask(v, c.name+zone, c.rrtype), c.outcome, c.proof)
 			})
 		}
 	}

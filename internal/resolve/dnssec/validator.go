@@ -95,14 +95,18 @@ func (v *Validator) Warnings() []Warning {
 
 // Session is the questions of one destination: they share one budget, and an equal
 // question is sent once. It is safe for concurrent use. It holds what it learnt for as
-// long as it lives, so it is dropped when the destination is decided.
+// long as it lives, so it is closed and dropped when the destination is decided.
 type Session struct {
 	v      *Validator
 	up     Upstream
 	budget Budget
 
+	// ahead are the questions that were sent before it is known that they matter.
+	ahead sync.WaitGroup
+
 	mu    sync.Mutex
 	asked map[Query]*flight
+	stops []context.CancelFunc
 }
 
 // flight is a question on its way, or its reply when done is closed.
@@ -114,7 +118,7 @@ type flight struct {
 	abandoned bool
 }
 
-// Session begins a destination.
+// Session begins a destination. It should be closed.
 func (v *Validator) Session(up Upstream) *Session {
 	return &Session{v: v, up: up, asked: make(map[Query]*flight)}
 }
@@ -147,11 +151,33 @@ func (s *Session) ask(ctx context.Context, q Query) (*message, *Error) {
 	}
 }
 
+// Close ends the questions that were sent ahead and turned out not to matter, and waits
+// for them. No lookup may be under way.
+func (s *Session) Close() {
+	s.mu.Lock()
+	stops := s.stops
+	s.stops = nil
+	s.mu.Unlock()
+	for _, stop := range stops {
+		stop()
+	}
+	s.ahead.Wait()
+}
+
 // begin sends a question whose reply will be asked for later.
 func (s *Session) begin(ctx context.Context, q Query) {
-	if f, mine := s.join(q); mine {
-		go s.fly(ctx, q, f)
+	f, mine := s.join(q)
+	if !mine {
+		return
 	}
+	ctx, stop := context.WithCancel(ctx)
+	s.mu.Lock()
+	s.stops = append(s.stops, stop)
+	s.mu.Unlock()
+	s.ahead.Go(func() {
+		defer stop()
+		s.fly(ctx, q, f)
+	})
 }
 
 func (s *Session) join(q Query) (f *flight, mine bool) {

@@ -31,7 +31,7 @@ func (s *Session) zoneOf(ctx context.Context, n name) (*zone, *Error) {
 	if !ok {
 		return &zone{apex: root, step: Step{Kind: StepUnknown, Subject: n.String()}, until: s.v.now().Add(time.Hour)}, nil
 	}
-	s.ahead(ctx, n, apex.labels())
+	s.sendAhead(ctx, n, apex.labels())
 	top := s.v.cuts.get(ctx, apex, s.v.now, func() cut { return s.proveAnchor(ctx, apex) })
 	if top.err != nil {
 		return nil, top.err
@@ -56,9 +56,9 @@ func (s *Session) zoneOf(ctx context.Context, n name) (*zone, *Error) {
 // mostAhead bounds the levels that are asked for before it is known that they matter.
 const mostAhead = 5
 
-// ahead sends for the DS of every level that is not known, so that a chain of many
+// sendAhead sends for the DS of every level that is not known, so that a chain of many
 // cold levels takes one round.
-func (s *Session) ahead(ctx context.Context, n name, from int) {
+func (s *Session) sendAhead(ctx context.Context, n name, from int) {
 	now := s.v.now()
 	if s.v.cuts.unsigned(n, now) {
 		return

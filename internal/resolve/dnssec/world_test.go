@@ -140,8 +140,13 @@ func (w *world) validator() *Validator {
 	return New(Config{Anchors: w.anchors(), Clock: func() time.Time { return w.now }})
 }
 
-func (w *world) lookup(n string, rrtype uint16) Answer {
-	return w.validator().Session(w).Lookup(context.Background(), n, rrtype)
+func (w *world) lookup(n string, rrtype uint16) Answer { return w.ask(w.validator(), n, rrtype) }
+
+// ask is a destination of one question.
+func (w *world) ask(v *Validator, n string, rrtype uint16) Answer {
+	s := v.Session(w)
+	defer s.Close()
+	return s.Lookup(context.Background(), n, rrtype)
 }
 
 // count tells how often a question was asked.
