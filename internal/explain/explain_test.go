@@ -1,10 +1,13 @@
 package explain
 
 import (
+	"encoding/json"
 	"flag"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -104,12 +107,52 @@ func report(f verdict.Facts) *Report {
 	return report
 }
 
+// reports are the examples, and what no facts lead to.
+func reports(t *testing.T) map[string]*Report {
+	t.Helper()
+	out := make(map[string]*Report)
+	for name, f := range examples(t) {
+		out[name] = report(f)
+	}
+	failed, held := examples(t)["bogus"], engine.Ruled{Verdict: verdict.DANEOnly{}, Source: verdict.FromDANE, Until: now.Add(time.Minute)}
+	out["pending"] = New(&engine.Explanation{Facts: failed, Ruling: verdict.Decide(failed), InForce: held})
+	fallen := examples(t)["null-mx"]
+	fallen.MX = found(verdict.Insecure, verdict.MX{Preference: 10, Host: "mx1.example.com"})
+	fallen.STS.Failure = &verdict.STSFailure{Result: "sts-policy-fetch-error", Failure: verdict.Failure{Fault: verdict.Remote, Detail: "mta-sts.example.com: connection refused"}}
+	out["pending-none"] = New(&engine.Explanation{Facts: fallen, Ruling: verdict.Decide(fallen), InForce: held})
+	out["literal"] = Without("[198.51.100.1]", Reason{Code: "address-literal", Cite: "tlsverdict: address literal", Text: "an address literal: no signal applies to it"})
+	out["crowd"] = New(crowd(t, 60))
+	out["crowd"].shorten(bound{list: 4, text: 60})
+	out["crowd"].Replies = map[string]string{"postfix": "OK " + strings.Repeat("x", 400)}
+	return out
+}
+
+// crowd is a domain with n MX hosts that have many records each, and names that
+// JSON needs more bytes for.
+func crowd(t *testing.T, n int) *engine.Explanation {
+	t.Helper()
+	f := examples(t)["dane"]
+	h := f.Hosts[0]
+	for range 10 {
+		h.A.Records = append(h.A.Records, h.A.Records[0])
+		h.TLSA = append(h.TLSA, h.TLSA[0])
+	}
+	f.Hosts, f.MX.Records = nil, nil
+	for i := range n {
+		h.Name = fmt.Sprintf("starttls-mx%d.%s.example.com", i, strings.Repeat("<>", 1+i%30))
+		f.Hosts = append(f.Hosts, h)
+		f.MX.Records = append(f.MX.Records, verdict.MX{Preference: 10, Host: h.Name})
+	}
+	r := verdict.Decide(f)
+	return &engine.Explanation{Facts: f, Ruling: r, InForce: engine.Ruled{Verdict: r.Verdict, Source: r.Source, Until: now.Add(time.Hour)}}
+}
+
 // TestText holds the texts against golden files, which are there to be read.
 func TestText(t *testing.T) {
-	for name, f := range examples(t) {
+	for name, r := range reports(t) {
 		t.Run(name, func(t *testing.T) {
 			var b strings.Builder
-			if err := report(f).WriteText(&b, Plain, now); err != nil {
+			if err := r.WriteText(&b, Plain, now); err != nil {
 				t.Fatal(err)
 			}
 			golden := filepath.Join("testdata", name+".txt")
@@ -132,12 +175,12 @@ func TestText(t *testing.T) {
 
 // TestColours: the same text, painted.
 func TestColours(t *testing.T) {
-	for name, f := range examples(t) {
+	for name, r := range reports(t) {
 		var plain, painted strings.Builder
-		if err := report(f).WriteText(&plain, Plain, now); err != nil {
+		if err := r.WriteText(&plain, Plain, now); err != nil {
 			t.Fatal(err)
 		}
-		if err := report(f).WriteText(&painted, ANSI, now); err != nil {
+		if err := r.WriteText(&painted, ANSI, now); err != nil {
 			t.Fatal(err)
 		}
 		if !strings.Contains(painted.String(), "\x1b[") || strip(painted.String()) != plain.String() {
@@ -158,19 +201,111 @@ func strip(s string) string {
 	}
 }
 
-// TestInForce: an earlier verdict that still holds is told.
+// TestInForce: a script reads the verdict that is answered, and beside it the
+// newer one that met a failure.
 func TestInForce(t *testing.T) {
 	f := examples(t)["bogus"]
 	x := &engine.Explanation{
 		Facts: f, Ruling: verdict.Decide(f),
-		InForce: engine.Ruled{Verdict: verdict.DANEOnly{}, Until: now.Add(time.Minute)},
+		InForce: engine.Ruled{Verdict: verdict.STS{Domain: "example.com", Patterns: []string{"mx.example.com"}}, Source: verdict.FromSTS, Until: now.Add(time.Minute)},
 	}
-	var b strings.Builder
-	if err := New(x).WriteText(&b, Plain, now); err != nil {
+	r := New(x)
+	if r.Verdict != "secure" || r.Source != "mta-sts" || len(r.Match) != 1 || !r.Expires.Equal(now.Add(time.Minute)) || r.Fault != "" || r.Error != "" {
+		t.Errorf("%+v; want what is answered", r)
+	}
+	want := Pending{Verdict: "defer", Source: "none", Error: "the MX lookup of example.com failed: 127.0.0.1:53: bogus: signature expired", Fault: "remote"}
+	if r.Pending == nil || *r.Pending != want || r.ReasonsOf != "pending" {
+		t.Errorf("pending %+v, want %+v; reasons of %q", r.Pending, want, r.ReasonsOf)
+	}
+	x.InForce = engine.Ruled{Verdict: x.Ruling.Verdict, Source: x.Ruling.Source, Until: now.Add(time.Minute)}
+	if r := New(x); r.Pending != nil || r.ReasonsOf != "" || r.Verdict != "defer" || r.Fault != "remote" {
+		t.Errorf("%+v; want nothing pending", r)
+	}
+}
+
+// TestEveryReasonHasACite: a section, or a rule of this program's own.
+func TestEveryReasonHasACite(t *testing.T) {
+	for name, r := range reports(t) {
+		for _, reason := range r.Reasons {
+			if reason.Cite == "" {
+				t.Errorf("%s: %s has no cite", name, reason.Code)
+			}
+		}
+	}
+	for code, want := range map[verdict.Code]string{
+		verdict.PrefixAll: "tlsverdict: MX name prefix", verdict.Overridden: "tlsverdict: override", verdict.MXNull: "RFC 7505 §3",
+	} {
+		if got := cite(code); got != want {
+			t.Errorf("cite(%s) = %q, want %q", code, got, want)
+		}
+	}
+}
+
+// TestFit: whatever a domain publishes, its report fits, says what is missing, and
+// keeps the decisive reason.
+func TestFit(t *testing.T) {
+	const limit = 99_000
+	long := strings.Repeat("<mx>\xff", 9_000)
+	wide := crowd(t, 400)
+	for i := range wide.Ruling.Reasons {
+		wide.Ruling.Reasons[i].Detail = long
+	}
+	for name, c := range map[string]struct {
+		x       *engine.Explanation
+		replies map[string]string
+	}{
+		"hosts":     {crowd(t, 3000), map[string]string{"postfix": "OK dane-only"}},
+		"replies":   {crowd(t, 3), map[string]string{"a": long + long, "b": "OK short", "c": long, "d": strings.Repeat("x", 40_000)}},
+		"all":       {crowd(t, 3000), map[string]string{"a": long, "b": long}},
+		"long text": {wide, map[string]string{"a": long, "b": long}},
+	} {
+		r := New(c.x)
+		r.Replies = c.replies
+		if err := r.Fit(limit); err != nil {
+			t.Fatal(err)
+		}
+		data, err := json.Marshal(r)
+		if err != nil || len(data) > limit || !r.Truncated {
+			t.Errorf("%s: %d bytes, truncated %v, %v", name, len(data), r.Truncated, err)
+		}
+		if got := len(r.Facts.Hosts) + r.Facts.HostsLeftOut; got != len(c.x.Facts.Hosts) {
+			t.Errorf("%s: %d hosts are shown or counted, want %d", name, got, len(c.x.Facts.Hosts))
+		}
+		if got := len(r.Reasons) + r.ReasonsLeftOut; got != len(c.x.Ruling.Reasons) {
+			t.Errorf("%s: %d reasons are shown or counted, want %d", name, got, len(c.x.Ruling.Reasons))
+		}
+		if last := r.Reasons[len(r.Reasons)-1]; last.Code != string(verdict.DANEAll) {
+			t.Errorf("%s: the last reason is %s", name, last.Code)
+		}
+		for d, reply := range r.Replies {
+			if whole := c.replies[d]; reply != whole && !strings.HasPrefix(whole, strings.TrimSuffix(reply, "...")) {
+				t.Errorf("%s: the reply %s is another: %.40q", name, d, reply)
+			}
+		}
+		if len(r.Replies) != len(c.replies) {
+			t.Errorf("%s: %d replies, want %d", name, len(r.Replies), len(c.replies))
+		}
+		if name == "replies" && (r.Replies["d"] != c.replies["d"] || r.Replies["b"] != "OK short") {
+			t.Error("a reply was cut that has room")
+		}
+	}
+}
+
+// TestFitLeavesSmallReportsAlone, and what the ruling shares with it.
+func TestFitLeavesSmallReportsAlone(t *testing.T) {
+	f := examples(t)["sts-held"]
+	before, r := report(f), report(f)
+	if err := r.Fit(99_000); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(b.String(), "still answered: dane-only") {
-		t.Error(b.String())
+	if !reflect.DeepEqual(r, before) || r.Truncated {
+		t.Errorf("%+v became %+v", before, r)
+	}
+	x := crowd(t, 3000)
+	name := x.Facts.MX.Records[2999].Host
+	New(x)
+	if len(x.Facts.MX.Records) != 3000 || x.Facts.MX.Records[2999].Host != name {
+		t.Error("a report has changed the explanation")
 	}
 }
 

@@ -2,10 +2,15 @@
 // the JSON dialect and "policyd explain --json" print, and as a text for people.
 //
 //	report := explain.New(explanation)
-//	report.WriteText(os.Stdout, explain.Plain)
+//	report.WriteText(os.Stdout, explain.Plain, time.Now())
 //
-// Both show every fact with its DNSSEC status, every reason with its section, and
-// the verdict; the caller adds what each MTA is told (Report.Replies).
+// Both show what is answered now, every fact with its DNSSEC status, and every
+// reason with its section; the caller adds what each MTA is told (Report.Replies).
+// Where a newer look met a failure, so that an earlier verdict is still answered,
+// they show both, and the facts and reasons are those of the newer one.
+//
+// A domain decides how long its lists are. A report shows a bounded part of each
+// and counts the rest, so that it can be read, and sent (Report.Fit).
 //
 // The package decides nothing and looks nothing up.
 package explain
@@ -13,6 +18,8 @@ package explain
 import (
 	"fmt"
 	"net/netip"
+	"reflect"
+	"slices"
 	"time"
 
 	"tlsverdict/internal/engine"
@@ -22,35 +29,59 @@ import (
 	"tlsverdict/internal/verdict"
 )
 
-// Report is a ruling with everything that it rests on, ready for JSON.
+// Report is what is answered of a destination, with everything that it rests on,
+// ready for JSON.
 type Report struct {
 	Destination string `json:"destination"`
-	// Verdict is none, encrypt, secure, dane, dane-only, defer, or an override's level.
+	// Verdict is what is answered now: none, encrypt, secure, dane, dane-only,
+	// defer, or an override's level.
 	Verdict string `json:"verdict"`
 	// Source is override, dane, mta-sts, prefix or none.
 	Source string `json:"source"`
-	// InForce is the earlier verdict that is still answered, where this one met
-	// a failure; Expires is then its end. Empty otherwise.
-	InForce string `json:"in_force,omitempty"`
 	// Match lists the MX names or patterns of a secure verdict.
-	Match   []string  `json:"match,omitempty"`
-	Expires time.Time `json:"expires"`
+	Match        []string `json:"match,omitempty"`
+	MatchLeftOut int      `json:"match_left_out,omitempty"`
+	// Expires is when the verdict ends. Zero, and not in the JSON, for a key to
+	// which nothing applies.
+	Expires time.Time `json:"expires,omitzero"`
 	// Fault and Error say whose fault a deferral is, and what failed.
-	Fault   string            `json:"fault,omitempty"`
-	Error   string            `json:"error,omitempty"`
-	Reasons []Reason          `json:"reasons"`
-	Facts   Facts             `json:"facts"`
+	Fault string `json:"fault,omitempty"`
+	Error string `json:"error,omitempty"`
+	// Pending is a newer ruling that met a failure, so that it is not answered
+	// while the earlier one holds. Reasons and Facts are then those of Pending.
+	Pending        *Pending `json:"pending,omitempty"`
+	Reasons        []Reason `json:"reasons"`
+	ReasonsLeftOut int      `json:"reasons_left_out,omitempty"`
+	// ReasonsOf is "pending" where Reasons and Facts are not those of Verdict;
+	// empty otherwise.
+	ReasonsOf string `json:"reasons_of,omitempty"`
+	Facts     Facts  `json:"facts"`
+	// Replies maps a dialect to what its MTA is told.
 	Replies map[string]string `json:"replies,omitempty"`
 	// GatheredMS is how long the lookups took, in milliseconds.
 	GatheredMS int64 `json:"gathered_ms"`
-	// Origin is where the ruling comes from: "daemon", or "here" for one worked
-	// out by the command itself. Set by the command.
+	// Truncated says that lists or texts were cut: each list has a count of what
+	// was left out of it, and a text that was cut ends in "...".
+	Truncated bool `json:"truncated,omitempty"`
+	// Origin is a remark for people on who made the report: "from the daemon at
+	// unix:/run/x", or "worked out here, not by a daemon". Set by the command.
 	Origin string `json:"origin,omitempty"`
+}
+
+// Pending is a ruling that is not answered.
+type Pending struct {
+	Verdict string `json:"verdict"`
+	Source  string `json:"source"`
+	// Error says what failed; Fault whose it is, where mail would wait for it.
+	Error string `json:"error"`
+	Fault string `json:"fault,omitempty"`
 }
 
 // Reason is a step to the verdict; the last one is decisive.
 type Reason struct {
-	Code    string `json:"code"`
+	Code string `json:"code"`
+	// Cite is the section that makes the step count ("RFC 8461 §5"), or
+	// "tlsverdict: " and which of this program's own rules does.
 	Cite    string `json:"cite"`
 	Subject string `json:"subject"`
 	Text    string `json:"text"`
@@ -58,11 +89,13 @@ type Reason struct {
 
 // Facts is what was learned. What was not asked for is left out.
 type Facts struct {
-	Override string   `json:"override,omitempty"`
-	MX       *MX      `json:"mx,omitempty"`
-	Hosts    []Host   `json:"hosts,omitempty"`
-	STS      *STS     `json:"mta_sts,omitempty"`
-	Signals  []string `json:"signals,omitempty"`
+	Override       string   `json:"override,omitempty"`
+	MX             *MX      `json:"mx,omitempty"`
+	Hosts          []Host   `json:"hosts,omitempty"`
+	HostsLeftOut   int      `json:"hosts_left_out,omitempty"`
+	STS            *STS     `json:"mta_sts,omitempty"`
+	Signals        []string `json:"signals,omitempty"`
+	SignalsLeftOut int      `json:"signals_left_out,omitempty"`
 }
 
 // Answer is what every DNS answer has in common.
@@ -81,6 +114,7 @@ type Answer struct {
 type MX struct {
 	Answer
 	Records []MXRecord `json:"records,omitempty"`
+	LeftOut int        `json:"left_out,omitempty"`
 }
 
 // MXRecord is one of them.
@@ -91,17 +125,19 @@ type MXRecord struct {
 
 // Host is one host that takes the mail.
 type Host struct {
-	Name  string  `json:"name"`
-	A     Records `json:"a"`
-	AAAA  Records `json:"aaaa"`
-	CNAME *Answer `json:"cname,omitempty"`
-	TLSA  []TLSA  `json:"tlsa,omitempty"`
+	Name        string  `json:"name"`
+	A           Records `json:"a"`
+	AAAA        Records `json:"aaaa"`
+	CNAME       *Answer `json:"cname,omitempty"`
+	TLSA        []TLSA  `json:"tlsa,omitempty"`
+	TLSALeftOut int     `json:"tlsa_left_out,omitempty"`
 }
 
 // Records is an answer with its records as a zone file writes them.
 type Records struct {
 	Answer
 	Records []string `json:"records,omitempty"`
+	LeftOut int      `json:"left_out,omitempty"`
 }
 
 // TLSA is a TLSA lookup.
@@ -126,55 +162,114 @@ type STS struct {
 
 // Policy is an MTA-STS policy.
 type Policy struct {
-	ID      string    `json:"id"`
-	Mode    string    `json:"mode"`
-	MX      []string  `json:"mx,omitempty"`
-	MaxAge  int64     `json:"max_age"`
-	Fetched time.Time `json:"fetched"`
-	Expires time.Time `json:"expires"`
+	ID        string    `json:"id"`
+	Mode      string    `json:"mode"`
+	MX        []string  `json:"mx,omitempty"`
+	MXLeftOut int       `json:"mx_left_out,omitempty"`
+	MaxAge    int64     `json:"max_age"`
+	Fetched   time.Time `json:"fetched"`
+	Expires   time.Time `json:"expires"`
 }
 
-// maxListed bounds the patterns and records shown; a report must fit in a
-// socketmap reply.
-const maxListed = 50
-
-// New makes a report of an explanation, without replies.
+// New makes a report of an explanation, without replies. Long lists and texts are
+// cut to what a reader can take in; Fit cuts further.
 func New(x *engine.Explanation) *Report {
 	r := &Report{
 		Destination: x.Facts.Destination.String(),
-		Verdict:     x.Ruling.Verdict.Name(),
-		Source:      x.Ruling.Source.String(),
-		Match:       match(x.Ruling.Verdict),
+		Verdict:     x.InForce.Verdict.Name(),
+		Source:      x.InForce.Source.String(),
+		Match:       match(x.InForce.Verdict),
 		Expires:     x.InForce.Until.UTC().Truncate(time.Second),
 		Facts:       facts(&x.Facts),
 		GatheredMS:  x.Took.Milliseconds(),
 	}
-	if x.InForce.Verdict != nil && x.InForce.Verdict.Name() != r.Verdict {
-		r.InForce = x.InForce.Verdict.Name()
-	}
-	if v, ok := x.Ruling.Verdict.(verdict.Defer); ok {
+	if v, ok := x.InForce.Verdict.(verdict.Defer); ok {
 		r.Fault, r.Error = v.Fault.String(), v.Text
 	}
-	for _, reason := range x.Ruling.Reasons {
-		r.Reasons = append(r.Reasons, Reason{Code: string(reason.Code), Cite: reason.Code.Cite(), Subject: reason.Subject, Text: reason.Text()})
+	if r.Pending = pending(x); r.Pending != nil {
+		r.ReasonsOf = "pending"
 	}
+	for _, reason := range x.Ruling.Reasons {
+		r.Reasons = append(r.Reasons, Reason{Code: string(reason.Code), Cite: cite(reason.Code), Subject: reason.Subject, Text: reason.Text()})
+	}
+	r.shorten(bounds()[0])
 	return r
 }
+
+// pending is the ruling, where it is not the one that is answered.
+func pending(x *engine.Explanation) *Pending {
+	if x.Ruling.Source == x.InForce.Source && reflect.DeepEqual(x.Ruling.Verdict, x.InForce.Verdict) {
+		return nil
+	}
+	p := &Pending{Verdict: x.Ruling.Verdict.Name(), Source: x.Ruling.Source.String()}
+	if v, ok := x.Ruling.Verdict.(verdict.Defer); ok {
+		p.Fault, p.Error = v.Fault.String(), v.Text
+		return p
+	}
+	// A failure that leads to another verdict than a deferral is only a step.
+	for _, reason := range x.Ruling.Reasons {
+		if p.Error == "" || failure(reason.Code) {
+			p.Error = reason.Subject + ": " + reason.Text()
+		}
+	}
+	return p
+}
+
+// failure reports whether a step tells of a lookup that gave no usable answer.
+func failure(c verdict.Code) bool {
+	switch c {
+	case verdict.MXFailed, verdict.MXUnproven, verdict.HostFailed, verdict.HostUnproven,
+		verdict.AliasFailed, verdict.TLSAFailed, verdict.STSFailed, verdict.STSHeld:
+		return true
+	}
+	return false
+}
+
+// Without makes the report of a key to which nothing applies, so that the MTA's own
+// default holds; reason says why nothing applies.
+func Without(key string, reason Reason) *Report {
+	return &Report{
+		Destination: key,
+		Verdict:     verdict.NoPolicy{}.Name(),
+		Source:      verdict.FromNothing.String(),
+		Reasons:     []Reason{reason},
+	}
+}
+
+// cite is never empty: where no section makes a step count, a rule of this program
+// or the operator's word does.
+func cite(c verdict.Code) string {
+	if section := c.Cite(); section != "" {
+		return section
+	}
+	switch c {
+	case verdict.Overridden, verdict.OverrideIgnore:
+		return own + ": override"
+	case verdict.DNSSECOff, verdict.STSOff:
+		return own + ": configuration"
+	case verdict.PrefixAll, verdict.PrefixObserved, verdict.PrefixUnsigned, verdict.PrefixMixed:
+		return own + ": MX name prefix"
+	case verdict.Unfinished:
+		return own + ": limits"
+	case verdict.Nothing:
+		return own + ": no signal"
+	}
+	return own
+}
+
+// own begins the citation of a rule that no RFC has.
+const own = "tlsverdict"
 
 func match(v verdict.Verdict) []string {
 	switch v := v.(type) {
 	case verdict.STS:
-		return clip(v.Patterns)
+		return slices.Clone(v.Patterns)
 	case verdict.WebPKI:
-		return clip(v.Hosts)
+		return slices.Clone(v.Hosts)
 	case verdict.NoPolicy, verdict.DANEOnly, verdict.DANE, verdict.Encrypt, verdict.Fixed, verdict.Defer:
 		return nil
 	}
 	panic(fmt.Sprintf("explain: a verdict of type %T", v))
-}
-
-func clip(list []string) []string {
-	return list[:min(len(list), maxListed)]
 }
 
 func facts(f *verdict.Facts) Facts {
@@ -187,7 +282,7 @@ func facts(f *verdict.Facts) Facts {
 	}
 	if f.MX.Outcome != verdict.Unasked {
 		out.MX = &MX{Answer: answer(f.MX)}
-		for _, mx := range f.MX.Records[:min(len(f.MX.Records), maxListed)] {
+		for _, mx := range f.MX.Records {
 			out.MX.Records = append(out.MX.Records, MXRecord{mx.Preference, mx.Host})
 		}
 	}
@@ -223,7 +318,7 @@ func host(h *verdict.Host) Host {
 
 func records[T any](a verdict.Answer[T], spell func(T) string) Records {
 	out := Records{Answer: answer(a)}
-	for _, r := range a.Records[:min(len(a.Records), maxListed)] {
+	for _, r := range a.Records {
 		out.Records = append(out.Records, spell(r))
 	}
 	return out
@@ -256,7 +351,7 @@ func policy(c *mtasts.Cached) *Policy {
 		ID: c.ID, Mode: c.Policy.Mode.String(), MaxAge: int64(c.Policy.MaxAge.Seconds()),
 		Fetched: c.Fetched.UTC().Truncate(time.Second), Expires: c.Expires().UTC().Truncate(time.Second),
 	}
-	for _, pattern := range c.Policy.MX[:min(len(c.Policy.MX), maxListed)] {
+	for _, pattern := range c.Policy.MX {
 		p.MX = append(p.MX, pattern.String())
 	}
 	return p
@@ -265,7 +360,7 @@ func policy(c *mtasts.Cached) *Policy {
 // signals names the signals seen that no standard defines, believed or not.
 func signals(f *verdict.Facts) []string {
 	var out []string
-	for _, mx := range f.MX.Records[:min(len(f.MX.Records), maxListed)] {
+	for _, mx := range f.MX.Records {
 		if p := signal.ParsePrefix(mx.Host); p != signal.NoPrefix {
 			out = append(out, "prefix "+p.String()+" "+mx.Host)
 		}

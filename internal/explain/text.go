@@ -79,12 +79,21 @@ func (t *text) head(r *Report, now time.Time) {
 		t.print("  %s", t.paint(faint, "("+r.Origin+")"))
 	}
 	t.print("\n")
-	if r.InForce != "" {
-		t.print("  still answered: %s, from before the failure\n", t.paint(bold, r.InForce))
+	t.failure(r.Error, r.Fault)
+	if p := r.Pending; p != nil {
+		t.failure("a newer look failed: "+p.Error, p.Fault)
+		t.print("  until that is mended the earlier verdict holds; below is what the newer look saw\n")
 	}
-	if r.Error != "" {
-		t.print("  %s\n", t.paint(red, r.Error))
-		t.print("  to be mended by: %s\n", party(r.Fault))
+}
+
+// failure says what failed, and who can mend it.
+func (t *text) failure(what, fault string) {
+	if what == "" {
+		return
+	}
+	t.print("  %s\n", t.paint(red, what))
+	if fault != "" {
+		t.print("  to be mended by: %s\n", party(fault))
 	}
 }
 
@@ -135,6 +144,7 @@ func (t *text) line(indent int, name string, a Answer, values []string) {
 		values = []string{t.paint(faint, absence(a.Status))}
 	}
 	if a.Alias != "" {
+		values = slices.Clone(values)
 		values[0] = "-> " + a.Alias + "  " + values[0]
 	}
 	t.print("%s%-*s  %s%s\n", lead, width, name, t.pad(c, status, statusWidth), values[0])
@@ -161,6 +171,9 @@ func statusColour(dnssec string) colour {
 }
 
 func (t *text) facts(f *Facts) {
+	if f.Override == "" && f.MX == nil && len(f.Hosts) == 0 && f.STS == nil {
+		return
+	}
 	t.print("\n")
 	if f.Override != "" {
 		t.print("  %-*s  %s\n", nameWidth, "override", f.Override)
@@ -174,10 +187,13 @@ func (t *text) facts(f *Facts) {
 			}
 			values = append(values, fmt.Sprintf("%d %s", mx.Preference, host))
 		}
-		t.line(2, "MX", f.MX.Answer, values)
+		t.line(2, "MX", f.MX.Answer, more(values, f.MX.LeftOut))
 	}
 	for i := range f.Hosts {
 		t.host(&f.Hosts[i])
+	}
+	if f.HostsLeftOut > 0 {
+		t.print("  and %d more hosts\n", f.HostsLeftOut)
 	}
 	if f.STS != nil {
 		t.sts(f.STS)
@@ -186,12 +202,23 @@ func (t *text) facts(f *Facts) {
 		name, rest, _ := strings.Cut(s, " ")
 		t.print("  %-*s  %s\n", nameWidth, name, rest)
 	}
+	if f.SignalsLeftOut > 0 {
+		t.print("  and %d more of these\n", f.SignalsLeftOut)
+	}
+}
+
+// more adds how many records are not shown.
+func more(values []string, leftOut int) []string {
+	if leftOut == 0 {
+		return values
+	}
+	return append(slices.Clip(values), fmt.Sprintf("and %d more", leftOut))
 }
 
 func (t *text) host(h *Host) {
 	t.print("  %s\n", t.paint(bold, h.Name))
-	t.line(4, "A", h.A.Answer, h.A.Records)
-	t.line(4, "AAAA", h.AAAA.Answer, h.AAAA.Records)
+	t.line(4, "A", h.A.Answer, more(h.A.Records, h.A.LeftOut))
+	t.line(4, "AAAA", h.AAAA.Answer, more(h.AAAA.Records, h.AAAA.LeftOut))
 	if h.CNAME != nil {
 		t.line(4, "CNAME", *h.CNAME, []string{"the link itself"})
 	}
@@ -209,7 +236,10 @@ func (t *text) host(h *Host) {
 				values[0] += "  at " + l.Base
 			}
 		}
-		t.line(4, "TLSA", l.Answer, values)
+		t.line(4, "TLSA", l.Answer, more(values, l.LeftOut))
+	}
+	if h.TLSALeftOut > 0 {
+		t.print("    and %d more TLSA lookups\n", h.TLSALeftOut)
 	}
 }
 
@@ -228,8 +258,8 @@ func (t *text) sts(s *STS) {
 	}
 	if p := s.Policy; p != nil {
 		value := strings.Join(p.MX[:min(len(p.MX), 5)], ", ")
-		if len(p.MX) > 5 {
-			value += fmt.Sprintf(" and %d more", len(p.MX)-5)
+		if n := len(p.MX) + p.MXLeftOut; n > 5 {
+			value += fmt.Sprintf(" and %d more", n-5)
 		}
 		row(p.Mode, value)
 		t.print("  %-*s  %-*s%s\n", nameWidth, "", statusWidth, "", t.paint(faint, "id "+p.ID+", fetched "+p.Fetched.Format(time.RFC3339)+", until "+p.Expires.Format(time.RFC3339)))
@@ -240,8 +270,17 @@ func (t *text) sts(s *STS) {
 }
 
 func (t *text) reasons(r *Report) {
-	t.print("\nwhy\n")
+	heading := "why"
+	if r.Pending != nil {
+		heading = "why the newer look came to " + r.Pending.Verdict
+	}
+	t.print("\n%s\n", heading)
+	skipped := 0
 	for i, reason := range r.Reasons {
+		if i == len(r.Reasons)/2 && r.ReasonsLeftOut > 0 {
+			skipped = r.ReasonsLeftOut
+			t.print("  ... %d more\n", skipped)
+		}
 		text := reason.Text
 		if reason.Subject != "" && reason.Subject != strings.Trim(r.Destination, "[]") {
 			text = reason.Subject + ": " + text
@@ -250,7 +289,7 @@ func (t *text) reasons(r *Report) {
 		if reason.Cite != "" {
 			cite = "  " + t.paint(faint, "["+reason.Cite+"]")
 		}
-		t.print("  %d. %s%s\n", i+1, text, cite)
+		t.print("  %d. %s%s\n", i+1+skipped, text, cite)
 	}
 }
 
@@ -269,11 +308,4 @@ func (t *text) replies(replies map[string]string) {
 	for _, name := range names {
 		t.print("  %-*s  %s\n", width, name, cut(strings.TrimSpace(replies[name]), 300))
 	}
-}
-
-func cut(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	return s[:n] + "..."
 }
