@@ -1,6 +1,7 @@
 package store
 
 import (
+	"sync/atomic"
 	"time"
 
 	"tlsverdict/internal/mtasts"
@@ -11,6 +12,8 @@ type change struct {
 	kind   kind
 	cached mtasts.Cached // put
 	at     time.Time     // touch
+	// read orders changes that wait by when they were last read, or made.
+	read *atomic.Uint64
 }
 
 type kind uint8

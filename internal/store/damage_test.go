@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -212,6 +213,7 @@ func TestDamagedRecordsAreDropped(t *testing.T) {
 	future[0] = 9
 	flipped := bytes.Clone(encode(kept["d00011.example"]))
 	flipped[40] ^= 1
+	late := start.Add(50 * time.Hour)
 	err := s.file.Load().update(func(b buckets) error {
 		if err := b.policies.Put([]byte("d00010.example"), future); err != nil {
 			return err
@@ -230,26 +232,116 @@ func TestDamagedRecordsAreDropped(t *testing.T) {
 	}
 	unreadable(t, s, "d00010.example", errVersion)
 	unreadable(t, s, "d00011.example", errRecord)
-	late := start.AddDate(1, 0, 0)
-	if got := s.Due(late, 1000); len(got) != 48 {
-		t.Errorf("%d are due, want 48", len(got))
-	}
-	sync1(t, s)
-	s.PutPolicy(cached(t, "another.example", "1", start))
-	sync1(t, s)
-	if got := s.Due(late, 1000); len(got) != 49 {
-		t.Errorf("%d are due, want 49", len(got))
-	}
-	err = s.file.Load().view(func(b buckets) error {
-		if b.due.Inspect().KeyN != 49 || b.policies.Inspect().KeyN != 49 {
-			t.Errorf("%d index keys and %d records left, want 49", b.due.Inspect().KeyN, b.policies.Inspect().KeyN)
+	check := func(due, index, records int) {
+		t.Helper()
+		// Twice: cleaning needs no other change to be written.
+		s.Due(late, 1000)
+		s.PutPolicy(kept["d00000.example"])
+		sync1(t, s)
+		if got := s.Due(late, 1000); len(got) != due {
+			t.Errorf("%d are due, want %d", len(got), due)
 		}
-		return nil
+		err := s.file.Load().view(func(b buckets) error {
+			if b.due.Inspect().KeyN != index || b.policies.Inspect().KeyN != records {
+				t.Errorf("%d index keys and %d records left, want %d and %d",
+					b.due.Inspect().KeyN, b.policies.Inspect().KeyN, index, records)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	check(48, 50, 50)
+	unreadable(t, s, "d00010.example", errVersion)
+	// A use, or a fetch that failed, leaves it as it is; a fetch replaces it.
+	s.Touch("d00011.example", late)
+	s.Update("d00011.example", func(mtasts.Cached, bool) (mtasts.Cached, bool) { return mtasts.Cached{}, false })
+	sync1(t, s)
+	unreadable(t, s, "d00011.example", errRecord)
+	s.Update("d00011.example", func(_ mtasts.Cached, found bool) (mtasts.Cached, bool) {
+		return kept["d00011.example"], !found
 	})
+	check(49, 50, 50)
+	want(t, s, kept["d00011.example"])
+	if st := s.Stats(); st.Ignored != 2 || st.Damaged != 0 || l.count("unknown version") != 1 || l.count("wrong checksum") != 1 {
+		t.Errorf("%+v\n%s", st, l)
+	}
+	late = late.Add(7 * 24 * time.Hour)
+	check(49, 49, 49)
+	gone(t, s, "d00010.example")
+}
+
+func TestSalvageAtStart(t *testing.T) {
+	path, kept := filled(t, 5000)
+	content, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if st := s.Stats(); st.Ignored < 4 || st.Damaged != 0 || l.count("unknown version") == 0 || l.count("wrong checksum") == 0 {
-		t.Errorf("%+v\n%s", st, l)
+	// The leaves with the first record, which are read when the file is opened.
+	const flags, leaf = 8, 2
+	for page := 0; page < len(content); page += os.Getpagesize() {
+		p := content[page : page+os.Getpagesize()]
+		if p[flags] == leaf && bytes.Contains(p, []byte("d00000.example")) {
+			clear(p)
+		}
+	}
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, l := open(t, path)
+	if left := readAll(t, s, kept); left < 4900 || len(asides(t, path)) != 1 {
+		t.Errorf("%d of %d policies left\n%s", left, len(kept), l)
+	}
+	usableAgain(t, s, path)
+}
+
+func TestSalvageKeepsUnreadableRecords(t *testing.T) {
+	path, kept := filled(t, 5000)
+	s, l := open(t, path)
+	flipped := bytes.Clone(encode(kept["d00011.example"]))
+	flipped[40] ^= 1
+	err := s.file.Load().update(func(b buckets) error { return b.policies.Put([]byte("d00011.example"), flipped) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := s.file.Load()
+	s.askRepair(f, ErrDamaged)
+	s.PutPolicy(kept["d00000.example"])
+	sync1(t, s)
+	if s.file.Load() == f || len(asides(t, path)) != 1 {
+		t.Fatalf("not replaced\n%s", l)
+	}
+	unreadable(t, s, "d00011.example", errRecord)
+}
+
+// TestFileThatCannotBeRead: the policies are there, and may not be taken for none.
+func TestFileThatCannotBeRead(t *testing.T) {
+	path, _ := filled(t, 10)
+	aside := path + ".away"
+	s, _ := open(t, path)
+	f := s.file.Load()
+	// As after an error of the disk while the file was opened again.
+	s.unread.Store(nil)
+	if err := os.Rename(path, aside); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(path, path); err != nil {
+		t.Fatal(err)
+	}
+	s.asIs(syscall.EIO)
+	unreadable(t, s, "d00001.example", syscall.EIO)
+	c := cached(t, "new.example", "1", start)
+	s.PutPolicy(c)
+	want(t, s, c)
+	if err := f.close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(aside, path); err != nil {
+		t.Fatal(err)
+	}
+	sync1(t, s)
+	if _, found, err := s.Policy("d00001.example"); !found || err != nil {
+		t.Errorf("%t, %v when it can be read again", found, err)
 	}
 }

@@ -195,6 +195,13 @@ func writable(path string) error {
 	return f.Close()
 }
 
+// blank reports whether there surely is no file, or one of no octets: nothing that
+// was kept is out of reach.
+func blank(path string) bool {
+	info, err := os.Lstat(path)
+	return errors.Is(err, fs.ErrNotExist) || err == nil && info.Mode().IsRegular() && info.Size() == 0
+}
+
 // setAside renames a damaged file, and returns its new name.
 func setAside(path string, now time.Time) (string, error) {
 	base := path + ".corrupt-" + now.UTC().Format("20060102T150405Z")

@@ -8,7 +8,10 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-const salvageBatch = 1000
+const (
+	salvageBatch = 1000
+	maxDomain    = 253
+)
 
 // salvager copies the records of a damaged file to a new one.
 type salvager struct {
@@ -30,14 +33,19 @@ type direction struct {
 	order       int // how a key compares with the one before
 }
 
-// salvage copies every good record that can be reached from either end of a
-// damaged file, and returns how many. The error is that of writing; that
+func forwards() direction { return direction{(*bbolt.Cursor).First, (*bbolt.Cursor).Next, 1} }
+
+func backwards() direction { return direction{(*bbolt.Cursor).Last, (*bbolt.Cursor).Prev, -1} }
+
+// salvage copies every record that can be reached from either end of a
+// damaged file, and returns how many. One that cannot be read is copied too: its domain
+// is still known to have had a policy. The error is that of writing; that
 // something could not be read is expected.
 func salvage(from, to *file) (int, error) {
 	s := &salvager{to: to}
-	err := s.walk(from, direction{(*bbolt.Cursor).First, (*bbolt.Cursor).Next, 1})
+	err := s.walk(from, forwards())
 	if errors.Is(err, ErrDamaged) {
-		err = s.walk(from, direction{(*bbolt.Cursor).Last, (*bbolt.Cursor).Prev, -1})
+		err = s.walk(from, backwards())
 	}
 	if err != nil && !errors.Is(err, ErrDamaged) {
 		return s.copied, err
@@ -58,7 +66,7 @@ func (s *salvager) walk(from *file, d direction) error {
 				return fmt.Errorf("%w: keys are not in order", ErrDamaged)
 			}
 			s.last = bytes.Clone(k)
-			if _, err := decode(string(k), v); err != nil {
+			if len(k) > maxDomain || dueKey(string(k), v) == nil {
 				continue
 			}
 			s.batch = append(s.batch, record{string(k), bytes.Clone(v)})

@@ -24,9 +24,17 @@ var ErrNotDurable = errors.New("store: policies are not on disk")
 const (
 	// maxWaiting bounds the memory of changes that are not on disk.
 	maxWaiting = 64 << 20
+	// keptWhenFull is the part of that, in eighths, that stays when it was full.
+	keptWhenFull = 7
 	// maxCleanup bounds what is remembered to be wrong in the file.
 	maxCleanup = 10_000
+	// keepUnreadable is how long after its NextTry a record that cannot be read goes on
+	// to be an error. Mail that waited so long has been returned.
+	keepUnreadable = 7 * 24 * time.Hour
 )
+
+// errClosed: the store was closed, and with it what is in the file.
+var errClosed = errors.New("store: closed")
 
 // Store keeps policies. All methods may be called at once by many goroutines, and
 // none but Sync and Close waits for the disk to write.
@@ -35,6 +43,8 @@ type Store struct {
 	log   *slog.Logger
 	limit int
 	file  atomic.Pointer[file] // nil while there is none
+	// unread is why the file cannot be read while there is one on the disk.
+	unread atomic.Pointer[error]
 
 	// changing keeps changes of one domain apart, while each of them reads what it
 	// changes; domains share the locks. mu is taken within, never around.
@@ -45,7 +55,8 @@ type Store struct {
 	pending map[string]change // not yet taken by the writer
 	writing map[string]change // being written
 	cost    int               // of both
-	full    bool              // said that no more is taken
+	full    bool              // said that it was too much
+	reads   atomic.Uint64     // a clock for the order of reads
 	cleanup cleanup
 	repair  *file // what a reader found to be damaged
 
@@ -63,17 +74,20 @@ type Store struct {
 
 	aside string // damaged file to salvage; the writer's own
 
-	refused, failures, damaged, ignored atomic.Uint64
+	said map[string]bool // domains whose record was said to be unreadable
+
+	refused, evicted, failures, damaged, ignored atomic.Uint64
 }
 
 // Stats are counters since the start, and sizes now.
 type Stats struct {
 	Waiting  int    // changes that are not on disk
 	Octets   int    // their memory, about
-	Refused  uint64 // policies not taken because that was too much
+	Refused  uint64 // changes not taken because that was too much
+	Evicted  uint64 // changes forgotten because that was too much
 	Failures uint64 // writes that failed
 	Damaged  uint64 // times that the file was found damaged
-	Ignored  uint64 // records that could not be used
+	Ignored  uint64 // domains whose record could not be read
 	Durable  bool   // the last write worked; false for a store in memory
 }
 
@@ -86,9 +100,9 @@ type Stats struct {
 func Open(path string, log *slog.Logger) (*Store, error) {
 	s := &Store{
 		path: path, log: log, limit: maxWaiting, seed: maphash.MakeSeed(),
-		pending: make(map[string]change),
-		round:   make(chan struct{}),
-		wake:    make(chan struct{}, 1), urgent: make(chan struct{}, 1),
+		pending: make(map[string]change), said: make(map[string]bool),
+		round: make(chan struct{}),
+		wake:  make(chan struct{}, 1), urgent: make(chan struct{}, 1),
 		quit: make(chan struct{}), done: make(chan struct{}),
 	}
 	if path == "" {
@@ -100,7 +114,7 @@ func Open(path string, log *slog.Logger) (*Store, error) {
 	case err == nil:
 		s.file.Store(f)
 	case survivable(err):
-		s.file.Store(s.asIs(err))
+		s.asIs(err)
 		s.report(err)
 		notify(s.wake)
 	default:
@@ -135,6 +149,9 @@ func (s *Store) change(domain string) (change, bool) {
 	defer s.mu.RUnlock()
 	newer, found := s.pending[domain]
 	older, foundOlder := s.writing[domain]
+	if found {
+		newer.read.Store(s.reads.Add(1))
+	}
 	switch {
 	case found && foundOlder:
 		return newer.after(older), true
@@ -159,11 +176,18 @@ func (s *Store) stored(domain string) (c mtasts.Cached, found bool, err error) {
 	return c, found && err == nil, err
 }
 
-// read runs f on the file. Without a file it does nothing.
+// read runs f on the file. Where there is none on the disk it does nothing.
 func (s *Store) read(f func(buckets) error) error {
 	for {
 		from := s.file.Load()
 		if from == nil {
+			why := s.unread.Load()
+			switch {
+			case s.file.Load() != nil:
+				continue
+			case why != nil:
+				return *why
+			}
 			return nil
 		}
 		err := from.view(f)
@@ -255,7 +279,8 @@ func (s *Store) Touch(domain string, now time.Time) {
 	s.add(domain, change{kind: touch, at: now})
 }
 
-// add takes a change, unless too much is waiting.
+// add takes a change. Where too much is waiting, others that were not read for
+// longest go.
 func (s *Store) add(domain string, ch change) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -265,12 +290,15 @@ func (s *Store) add(domain string, ch change) {
 		ch = ch.after(old)
 		cost = ch.cost() - old.cost()
 	}
-	if cost > 0 && s.cost+cost > s.limit {
-		s.refuse()
+	if cost > 0 && s.cost+cost > s.limit && !s.evict(cost, domain) {
+		s.refused.Add(1)
+		s.sayFull()
 		return
 	}
 	s.full = s.full && s.cost > s.limit/2
 	s.cost += cost
+	ch.read = new(atomic.Uint64)
+	ch.read.Store(s.reads.Add(1))
 	s.pending[domain] = ch
 	if s.path == "" {
 		s.settle(domain, ch)
@@ -278,6 +306,31 @@ func (s *Store) add(domain string, ch change) {
 	}
 	s.seq++
 	notify(s.wake)
+}
+
+// evict makes room for so many octets, and reports whether it could. It goes further
+// than it must, so that it need not sort again at once. What a domain is about to be
+// given must not be lost with it.
+func (s *Store) evict(need int, but string) bool {
+	s.sayFull()
+	oldest := make([]string, 0, len(s.pending))
+	for domain := range s.pending {
+		if domain != but {
+			oldest = append(oldest, domain)
+		}
+	}
+	sort.Slice(oldest, func(i, j int) bool {
+		return s.pending[oldest[i]].read.Load() < s.pending[oldest[j]].read.Load()
+	})
+	for _, domain := range oldest {
+		if s.cost+need <= s.limit/8*keptWhenFull {
+			break
+		}
+		s.cost -= s.pending[domain].cost()
+		delete(s.pending, domain)
+		s.evicted.Add(1)
+	}
+	return s.cost+need <= s.limit
 }
 
 // settle drops changes that mean nothing where there is no file below.
@@ -288,19 +341,19 @@ func (s *Store) settle(domain string, ch change) {
 	}
 }
 
-// refuse counts a change that is not taken, and says it once until half of the
-// room is free again.
-func (s *Store) refuse() {
-	s.refused.Add(1)
+// sayFull says that there is too much, once until half of the room is free again.
+func (s *Store) sayFull() {
 	if !s.full {
-		s.log.Error("store: too many policies wait to be written; more are not kept", "waiting", len(s.pending), "octets", s.cost)
+		s.log.Error("store: too many policies are in memory only; those that were not asked for longest are forgotten",
+			"waiting", len(s.pending), "octets", s.cost)
 	}
 	s.full = true
 }
 
-// Due returns at most so many domains whose policy is to be refreshed, or has
-// expired, at now: those whose NextTry is not after it, earliest first. A domain is
-// named again until its policy is put or deleted.
+// Due returns at most so many domains whose policy is to be looked at (mtasts.Cached's
+// Next) at now: those whose NextTry is not after it, earliest first, and then those
+// whose NextTry is more than mtasts.MaxAhead after it, which a clock that was ahead
+// has set. A domain is named again until its NextTry changes.
 func (s *Store) Due(now time.Time, most int) []string {
 	if most <= 0 {
 		return nil
@@ -346,12 +399,17 @@ func (s *Store) dueWaiting(now time.Time) ([]due, map[string]bool) {
 				continue
 			}
 			changed[domain] = true
-			if ch.kind == put && !ch.cached.NextTry.After(now) {
+			if ch.kind == put && isDue(nanos(ch.cached.NextTry), now) {
 				list = append(list, due{nanos(ch.cached.NextTry), domain})
 			}
 		}
 	}
 	return list, changed
+}
+
+// isDue reports whether a policy with such a NextTry is to be looked at.
+func isDue(at int64, now time.Time) bool {
+	return at <= now.UnixNano() || at > now.Add(mtasts.MaxAhead).UnixNano()
 }
 
 // scan is how the index is read.
@@ -361,35 +419,48 @@ type scan struct {
 	bad     *cleanup
 }
 
-// dueStored reads the index, and notes in scan.bad what is wrong with it.
+// dueStored reads both ends of the index, and notes in scan.bad what is wrong with it.
 func (s *Store) dueStored(b buckets, now time.Time, how scan) ([]due, error) {
 	var list []due
-	var last []byte
-	c := b.due.Cursor()
-	for key, _ := c.First(); key != nil && len(list) < how.most; key, _ = c.Next() {
-		if bytes.Compare(key, last) <= 0 {
-			return list, fmt.Errorf("%w: the index is not in order", ErrDamaged)
+	for _, d := range []direction{forwards(), backwards()} {
+		var last []byte
+		c := b.due.Cursor()
+		for key, _ := d.first(c); key != nil && len(list) < how.most && !how.bad.full(); key, _ = d.next(c) {
+			if last != nil && bytes.Compare(key, last) != d.order {
+				return list, fmt.Errorf("%w: the index is not in order", ErrDamaged)
+			}
+			last = key
+			at, domain := splitDue(key)
+			if !isDue(at, now) || (at > now.UnixNano()) != (d.order < 0) {
+				break
+			}
+			if !how.changed[domain] && s.inOrder(b, key, now, how.bad) {
+				list = append(list, due{at, domain})
+			}
 		}
-		last = key
-		at, domain := splitDue(key)
-		if at > now.UnixNano() || len(how.bad.stale)+len(how.bad.damaged) >= maxCleanup {
-			break
-		}
-		if how.changed[domain] {
-			continue
-		}
-		value := b.policies.Get([]byte(domain))
-		if !bytes.Equal(dueKey(domain, value), key) {
-			how.bad.stale = append(how.bad.stale, bytes.Clone(key))
-			continue
-		}
-		if _, err := s.decodeOrNote(domain, value); err != nil {
-			how.bad.damaged = append(how.bad.damaged, domain)
-			continue
-		}
-		list = append(list, due{at, domain})
 	}
 	return list, nil
+}
+
+// inOrder reports whether an index key names a record that can be used. One that
+// cannot be read stays for a week: until then its domain is not one without
+// a policy, and a fetched one takes its place.
+func (s *Store) inOrder(b buckets, key []byte, now time.Time, bad *cleanup) bool {
+	at, domain := splitDue(key)
+	value := b.policies.Get([]byte(domain))
+	if value != nil {
+		if _, err := s.decodeOrNote(domain, value); err != nil {
+			if at < now.Add(-keepUnreadable).UnixNano() {
+				bad.damaged = append(bad.damaged, domain)
+			}
+			return false
+		}
+	}
+	if !bytes.Equal(dueKey(domain, value), key) {
+		bad.stale = append(bad.stale, bytes.Clone(key))
+		return false
+	}
+	return true
 }
 
 // addCleanup has the writer remove what is wrong in the file.
@@ -461,6 +532,7 @@ func (s *Store) Close() error {
 			err = fmt.Errorf("%w: %d changes: %w", ErrNotDurable, len(s.pending), s.lastErr)
 		}
 		s.mu.Unlock()
+		s.unread.Store(&errClosed)
 		if f := s.file.Swap(nil); f != nil {
 			err = errors.Join(err, f.close())
 		}
@@ -474,7 +546,8 @@ func (s *Store) Stats() Stats {
 	defer s.mu.RUnlock()
 	return Stats{
 		Waiting: len(s.pending) + len(s.writing), Octets: s.cost,
-		Refused: s.refused.Load(), Failures: s.failures.Load(), Damaged: s.damaged.Load(), Ignored: s.ignored.Load(),
+		Refused: s.refused.Load(), Evicted: s.evicted.Load(),
+		Failures: s.failures.Load(), Damaged: s.damaged.Load(), Ignored: s.ignored.Load(),
 		Durable: s.path != "" && !s.failing,
 	}
 }

@@ -380,29 +380,59 @@ func TestReadersDoNotWaitForTheWriter(t *testing.T) {
 	}
 }
 
-func TestWaitingChangesAreBounded(t *testing.T) {
+// TestMemoryIsBounded: a crowd of domains pushes out only what nobody asks for.
+func TestMemoryIsBounded(t *testing.T) {
 	s, l := open(t, "")
 	s.limit = 64 << 10
-	for i := range 1000 {
-		s.PutPolicy(cached(t, fmt.Sprintf("d%d.example", i), "1", start))
+	busy := cached(t, "busy.example", "1", start)
+	s.PutPolicy(busy)
+	const crowd = 1000
+	for i := range crowd {
+		c := cached(t, fmt.Sprintf("d%d.example", i), "1", start)
+		s.PutPolicy(c)
+		want(t, s, c)
+		want(t, s, busy)
 	}
 	st := s.Stats()
-	if st.Octets > s.limit || st.Refused == 0 || int(st.Refused)+st.Waiting != 1000 {
+	if st.Octets > s.limit || st.Refused != 0 || st.Evicted == 0 || int(st.Evicted)+st.Waiting != crowd+1 {
 		t.Errorf("%+v", st)
 	}
 	if n := l.count("too many policies"); n != 1 {
 		t.Errorf("said %d times", n)
 	}
-	// What is kept can still change and go.
-	c := cached(t, "d0.example", "2", start)
-	s.PutPolicy(c)
-	want(t, s, c)
-	for i := range 1000 {
+	gone(t, s, "d0.example")
+	for i := range crowd {
 		s.DeletePolicy(fmt.Sprintf("d%d.example", i))
 	}
+	s.DeletePolicy("busy.example")
 	if st = s.Stats(); st.Waiting != 0 || st.Octets != 0 {
 		t.Errorf("%+v when empty", st)
 	}
+	s.limit = 100
+	s.PutPolicy(busy)
+	if st = s.Stats(); st.Waiting != 0 || st.Refused != 1 {
+		t.Errorf("%+v when one is too much", st)
+	}
+}
+
+// TestDueAfterTheClockWasAhead: what a clock that was wrong once has planned for
+// next year is due.
+func TestDueAfterTheClockWasAhead(t *testing.T) {
+	stores(t, func(t *testing.T, s *Store, settle func()) {
+		for domain, at := range map[string]time.Time{
+			"a.example": start.Add(-48 * time.Hour), "b.example": start, "c.example": start.Add(24 * time.Hour),
+			"d.example": start.AddDate(1, 0, 0), "e.example": start.AddDate(2, 0, 0),
+		} {
+			s.PutPolicy(cached(t, domain, "1", at))
+		}
+		settle()
+		if got := s.Due(start, 10); !reflect.DeepEqual(got, []string{"a.example", "d.example", "e.example"}) {
+			t.Errorf("due %q", got)
+		}
+		if got := s.Due(start, 2); len(got) != 2 || got[0] != "a.example" {
+			t.Errorf("due %q", got)
+		}
+	})
 }
 
 func TestLocked(t *testing.T) {
@@ -437,7 +467,7 @@ func TestAfterClose(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	gone(t, s, "example.com")
+	unreadable(t, s, "example.com", errClosed)
 	s.PutPolicy(c)
 	if err := s.Sync(t.Context()); !errors.Is(err, ErrNotDurable) {
 		t.Errorf("Sync after Close: %v", err)

@@ -59,7 +59,7 @@ func (s *Store) flush() error {
 
 	var err error
 	f := s.file.Load()
-	if len(batch) > 0 || repair != nil || !clean.empty() || f == nil || f.readOnly {
+	if len(batch) > 0 || repair != nil || !clean.empty() || f == nil || f.readOnly || s.aside != "" {
 		err = s.commit(batch, clean, repair)
 	}
 
@@ -87,7 +87,9 @@ func (s *Store) flush() error {
 func (s *Store) putBack(domain string, ch change) {
 	if newer, found := s.pending[domain]; found {
 		s.cost -= newer.cost()
+		read := newer.read
 		ch = newer.after(ch)
+		ch.read = read
 	}
 	s.pending[domain] = ch
 	s.cost += ch.cost()
@@ -118,9 +120,14 @@ func (s *Store) write(b buckets, batch map[string]change, clean cleanup) error {
 	}
 	slices.Sort(domains)
 	for _, domain := range domains {
+		ch := batch[domain]
 		old, err := decode(domain, b.policies.Get([]byte(domain)))
+		if err != nil && ch.kind == touch {
+			// What cannot be read stays as it is.
+			continue
+		}
 		var value []byte
-		if next, found := batch[domain].apply(old, err == nil); found {
+		if next, found := ch.apply(old, err == nil); found {
 			value = encode(next)
 		}
 		if err := b.replace(domain, value); err != nil {
@@ -155,6 +162,8 @@ type cleanup struct {
 	damaged []string // domains whose record cannot be read
 }
 
+func (c cleanup) full() bool { return len(c.stale)+len(c.damaged) >= maxCleanup }
+
 func (c cleanup) empty() bool { return len(c.stale) == 0 && len(c.damaged) == 0 }
 
 func (b buckets) clean(c cleanup) error {
@@ -181,7 +190,7 @@ func (b buckets) clean(c cleanup) error {
 // usable returns the open file: the one that is, one opened anew where that failed
 // before, or a new one where damaged is the one that is.
 func (s *Store) usable(damaged *file) (*file, error) {
-	if f := s.file.Load(); f != nil {
+	if f := s.file.Load(); f != nil && s.aside == "" {
 		switch {
 		case f == damaged:
 			if err := s.replaced(f); err != nil {
@@ -197,16 +206,12 @@ func (s *Store) usable(damaged *file) (*file, error) {
 		}
 	}
 	f, err := s.open()
-	if err == nil && s.aside != "" {
-		if err = s.salvage(f); err != nil {
-			_ = f.close()
-		}
-	}
 	if err != nil {
-		s.file.Store(s.asIs(err))
+		s.asIs(err)
 		return nil, err
 	}
 	s.file.Store(f)
+	s.unread.Store(nil)
 	return f, nil
 }
 
@@ -224,17 +229,28 @@ func (s *Store) replaced(f *file) error {
 }
 
 // asIs opens the file only to be read, after it could not be opened to be written:
-// a disk that was remounted read-only still says what was promised. It returns nil
-// when that fails too.
-func (s *Store) asIs(err error) *file {
-	if !survivable(err) {
-		return nil
+// a disk that was remounted read-only still says what was promised. Where that fails
+// too, nothing is known of any domain. A damaged file goes on to be read until what
+// can be read of it has been copied.
+func (s *Store) asIs(err error) {
+	if s.aside != "" && s.file.Load() != nil {
+		return
 	}
-	f, err := openReadOnly(s.path)
-	if err != nil {
-		return nil
+	f, err2 := (*file)(nil), err
+	if survivable(err) {
+		f, err2 = openReadOnly(s.path)
 	}
-	return f
+	switch {
+	case err2 == nil:
+		s.file.Store(f)
+	case s.aside == "" && blank(s.path):
+		s.file.Store(nil)
+		s.unread.Store(nil)
+	default:
+		why := fmt.Errorf("store: the file cannot be read: %w", err)
+		s.unread.Store(&why)
+		s.file.Store(nil)
+	}
 }
 
 // salvage fills a new file from the one that was moved aside.
@@ -268,9 +284,15 @@ func (s *Store) open() (*file, error) {
 		if err2 != nil {
 			return nil, fmt.Errorf("store: move the damaged file aside: %w", errors.Join(err2, err))
 		}
-		s.log.Error("store: the file is damaged; it was moved aside, and all stored policies with it",
+		s.aside = aside
+		s.log.Error("store: the file is damaged; it was moved aside, and what can be read of it is copied to a new one",
 			"path", s.path, "aside", aside, "err", err)
 		f, err = openFile(s.path)
+	}
+	if err == nil && s.aside != "" {
+		if err = s.salvage(f); err != nil {
+			_ = f.close()
+		}
 	}
 	if err != nil {
 		return nil, err
@@ -316,12 +338,22 @@ func (s *Store) noteDamage(err error) {
 	s.log.Error("store: the file is damaged", "path", s.path, "err", err)
 }
 
-// decodeOrNote reads a record; one that cannot be used is counted and logged.
+// decodeOrNote reads a record; one that cannot be read is counted and logged once.
 func (s *Store) decodeOrNote(domain string, value []byte) (mtasts.Cached, error) {
 	c, err := decode(domain, value)
-	if err != nil {
+	if err == nil {
+		return c, nil
+	}
+	s.mu.Lock()
+	news := !s.said[domain] && len(s.said) < maxCleanup
+	if news {
+		s.said[domain] = true
+	}
+	s.mu.Unlock()
+	if news {
 		s.ignored.Add(1)
-		s.log.Warn("store: a record is ignored", "domain", domain, "err", err)
+		s.log.Error("store: a record cannot be read; until a policy is fetched, or for a week, it is not known whether the domain has one",
+			"domain", domain, "err", err)
 	}
 	return c, err
 }
