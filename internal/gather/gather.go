@@ -179,7 +179,7 @@ func list(f *verdict.Facts) []verdict.Host {
 // others stands for the hosts that are not looked at.
 func others(n int) verdict.Host {
 	unknown := verdict.Fail[netip.Addr](verdict.Remote, "not looked up: a domain has "+strconv.Itoa(MaxHosts)+" MX hosts at most here")
-	return verdict.Host{Name: "(" + strconv.Itoa(n) + " more)", A: unknown, AAAA: unknown}
+	return verdict.Host{Name: strconv.Itoa(n) + "-other-hosts", A: unknown, AAAA: unknown}
 }
 
 // ask learns about one host: both addresses at once, then all that they show to
