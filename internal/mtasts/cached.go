@@ -16,7 +16,7 @@ const (
 	// idleLimit is how long a policy is refreshed without being used: a domain that
 	// gets mail once in a month keeps its protection, one that never does
 	// again costs its policy host nothing.
-	idleLimit = IdleLimit
+	idleLimit = 30 * day
 	// deadAfter is how long an expired policy is kept, and deadFailures how many
 	// fetches of it must have failed: four days of retries at least.
 	deadAfter    = 7 * day
@@ -242,29 +242,6 @@ func (c Cached) Retired(now time.Time) Cached {
 	if expires := c.Expires(); expires.Before(c.NextTry) {
 		c.NextTry = expires
 	}
-	return c
-}
-
-// IdleLimit is how long a policy is refreshed without being used.
-//
-// It goes when its last caller has: Next says what is to be done.
-const IdleLimit = 30 * day
-
-// Idle reports whether the policy has not been used for longer than limit.
-//
-// It goes when its last caller has: Next says what is to be done.
-func (c Cached) Idle(now time.Time, limit time.Duration) bool { return now.Sub(c.Used) > limit }
-
-// RefreshDue reports whether the policy should be fetched again at now.
-//
-// It goes when its last caller has: Next says what is to be done.
-func (c Cached) RefreshDue(now time.Time, _ time.Duration) bool { return c.Next(now) == Fetch }
-
-// Retire returns a policy whose next date is its expiry.
-//
-// It goes when its last caller has: Retired takes the time.
-func (c Cached) Retire() Cached {
-	c.NextTry = c.Expires()
 	return c
 }
 

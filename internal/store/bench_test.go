@@ -17,7 +17,7 @@ func big(b *testing.B) string {
 	path := filepath.Join(b.TempDir(), "policyd.db")
 	s, _ := open(b, path)
 	for i := range benchEntries {
-		s.PutPolicy(cached(b, fmt.Sprintf("d%d.example.com", i*7919%benchEntries), "20260301", start.Add(time.Duration(i)*time.Second)))
+		keep(s, cached(b, fmt.Sprintf("d%d.example.com", i*7919%benchEntries), "20260301", start.Add(time.Duration(i)*time.Second)))
 		if i%20_000 == 0 {
 			sync1(b, s)
 		}
@@ -73,7 +73,7 @@ func BenchmarkBigFile(b *testing.B) {
 		b.ReportAllocs()
 		c := cached(b, "put.example", "1", start)
 		for b.Loop() {
-			s.PutPolicy(c)
+			keep(s, c)
 			sync1(b, s)
 		}
 	})
@@ -83,7 +83,7 @@ func BenchmarkBigFile(b *testing.B) {
 			var wg sync.WaitGroup
 			for i := range 100 {
 				wg.Go(func() {
-					s.PutPolicy(cached(b, fmt.Sprintf("d%d.example.com", i*1999), "2", start))
+					keep(s, cached(b, fmt.Sprintf("d%d.example.com", i*1999), "2", start))
 					if err := s.Sync(b.Context()); err != nil {
 						b.Error(err)
 					}
@@ -99,7 +99,7 @@ func BenchmarkPutInMemory(b *testing.B) {
 	s, _ := open(b, "")
 	c := cached(b, "example.com", "1", start)
 	for b.Loop() {
-		s.PutPolicy(c)
+		keep(s, c)
 	}
 }
 

@@ -76,7 +76,7 @@ func writeForEver(path string) error {
 		if err != nil {
 			return err
 		}
-		s.PutPolicy(c)
+		keep(s, c)
 		if n%7 != 0 {
 			continue
 		}
@@ -171,7 +171,7 @@ func fillTheDisk(path string) error {
 		if err != nil {
 			return err
 		}
-		s.PutPolicy(c)
+		keep(s, c)
 	}
 	for range 3 {
 		if err := s.Sync(context.Background()); !errors.Is(err, ErrNotDurable) || !errors.Is(err, syscall.EFBIG) {
@@ -241,7 +241,7 @@ func readOnlyDirectory(path string) error {
 		if _, found, _ := s.Policy("kept.example"); found != (file == path) {
 			return fmt.Errorf("%s: kept.example found: %t\n%s", file, found, l)
 		}
-		s.PutPolicy(c)
+		keep(s, c)
 		if got, found, _ := s.Policy(c.Domain); !found || got.ID != "1" {
 			return fmt.Errorf("%s: a policy put is gone", file)
 		}
@@ -262,7 +262,7 @@ func TestReadOnlyDirectory(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "policyd.db")
 	s, _ := open(t, path)
-	s.PutPolicy(cached(t, "kept.example", "1", start))
+	keep(s, cached(t, "kept.example", "1", start))
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}

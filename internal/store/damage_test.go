@@ -24,7 +24,7 @@ func filled(t *testing.T, n int) (string, map[string]mtasts.Cached) {
 	kept := map[string]mtasts.Cached{}
 	for i := range n {
 		c := cached(t, fmt.Sprintf("d%05d.example", i), fmt.Sprint(i), start.Add(time.Duration(i)*time.Second))
-		s.PutPolicy(c)
+		keep(s, c)
 		kept[c.Domain] = c
 	}
 	if err := s.Close(); err != nil {
@@ -46,7 +46,7 @@ func asides(t *testing.T, path string) []string {
 func usableAgain(t *testing.T, s *Store, path string) {
 	t.Helper()
 	c := cached(t, "new.example", "1", start)
-	s.PutPolicy(c)
+	keep(s, c)
 	sync1(t, s)
 	want(t, s, c)
 	if err := s.Close(); err != nil {
@@ -149,7 +149,7 @@ func TestOnePageLostIsNotAllLost(t *testing.T) {
 	s, l := open(t, path)
 	readAll(t, s, kept)
 	sync1(t, s)
-	s.PutPolicy(cached(t, "new.example", "1", start))
+	keep(s, cached(t, "new.example", "1", start))
 	sync1(t, s)
 	left := readAll(t, s, kept)
 	if left < 4900 {
@@ -236,7 +236,7 @@ func TestDamagedRecordsAreDropped(t *testing.T) {
 		t.Helper()
 		// Twice: cleaning needs no other change to be written.
 		s.Due(late, 1000)
-		s.PutPolicy(kept["d00000.example"])
+		keep(s, kept["d00000.example"])
 		sync1(t, s)
 		if got := s.Due(late, 1000); len(got) != due {
 			t.Errorf("%d are due, want %d", len(got), due)
@@ -307,7 +307,7 @@ func TestSalvageKeepsUnreadableRecords(t *testing.T) {
 	}
 	f := s.file.Load()
 	s.askRepair(f, ErrDamaged)
-	s.PutPolicy(kept["d00000.example"])
+	keep(s, kept["d00000.example"])
 	sync1(t, s)
 	if s.file.Load() == f || len(asides(t, path)) != 1 {
 		t.Fatalf("not replaced\n%s", l)
@@ -332,7 +332,7 @@ func TestFileThatCannotBeRead(t *testing.T) {
 	s.asIs(syscall.EIO)
 	unreadable(t, s, "d00001.example", syscall.EIO)
 	c := cached(t, "new.example", "1", start)
-	s.PutPolicy(c)
+	keep(s, c)
 	want(t, s, c)
 	if err := f.close(); err != nil {
 		t.Fatal(err)

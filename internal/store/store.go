@@ -216,16 +216,6 @@ func (s *Store) askRepair(f *file, err error) {
 	}
 }
 
-// PutPolicy keeps a policy in place of what was kept for its domain. One without a
-// domain or of no mode is no policy and is not kept.
-func (s *Store) PutPolicy(c mtasts.Cached) {
-	if c.Domain == "" || c.Policy.Mode == mtasts.ModeUnknown {
-		return
-	}
-	defer s.lock(c.Domain)()
-	s.add(c.Domain, change{kind: put, cached: c})
-}
-
 // Update changes what is kept for a domain, from what is newest: modify gets that, and
 // returns the new policy and true, or false to drop what there is. No other change of
 // the domain comes between, whoever makes it; readers of it do not wait. modify must
@@ -255,14 +245,6 @@ func (s *Store) lock(domain string) (unlock func()) {
 	l := &s.changing[maphash.String(s.seed, domain)%uint64(len(s.changing))]
 	l.Lock()
 	return l.Unlock
-}
-
-// DeletePolicy drops what is kept for a domain.
-func (s *Store) DeletePolicy(domain string) {
-	if domain != "" {
-		defer s.lock(domain)()
-		s.add(domain, change{kind: remove})
-	}
 }
 
 // Touch notes that a domain's policy was used at now. It writes only when the day

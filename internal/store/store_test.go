@@ -74,6 +74,16 @@ func sync1(t testing.TB, s *Store) {
 	}
 }
 
+// keep puts a policy in place of what is kept, and writes it even if it is the same.
+func keep(s *Store, c mtasts.Cached) {
+	defer s.lock(c.Domain)()
+	s.add(c.Domain, change{kind: put, cached: c})
+}
+
+func drop(s *Store, domain string) {
+	s.Update(domain, func(mtasts.Cached, bool) (mtasts.Cached, bool) { return mtasts.Cached{}, false })
+}
+
 func want(t testing.TB, s *Store, c mtasts.Cached) {
 	t.Helper()
 	got, found, err := s.Policy(c.Domain)
@@ -110,20 +120,18 @@ func TestPutAndDelete(t *testing.T) {
 	stores(t, func(t *testing.T, s *Store, settle func()) {
 		gone(t, s, "example.com")
 		c := cached(t, "example.com", "1", start)
-		s.PutPolicy(c)
+		keep(s, c)
 		settle()
 		want(t, s, c)
 		c = c.AfterFailure(start.Add(time.Hour), "2", "refused", 0.5)
-		s.PutPolicy(c)
+		keep(s, c)
 		settle()
 		want(t, s, c)
-		s.DeletePolicy("example.com")
+		drop(s, "example.com")
 		settle()
 		gone(t, s, "example.com")
 		gone(t, s, "")
-		s.PutPolicy(mtasts.Cached{Domain: "example.com"})
-		s.PutPolicy(mtasts.Cached{Policy: c.Policy})
-		s.DeletePolicy("")
+		s.Update("", func(mtasts.Cached, bool) (mtasts.Cached, bool) { return c, true })
 		settle()
 		gone(t, s, "example.com")
 		gone(t, s, "")
@@ -135,7 +143,7 @@ func TestTouchByDay(t *testing.T) {
 		s.Touch("example.com", start)
 		gone(t, s, "example.com")
 		c := cached(t, "example.com", "1", start)
-		s.PutPolicy(c)
+		keep(s, c)
 		settle()
 		s.Touch("example.com", start.Add(time.Hour))
 		if n := s.Stats().Waiting; s.path != "" && n > 1 {
@@ -146,7 +154,7 @@ func TestTouchByDay(t *testing.T) {
 		want(t, s, c.AfterUse(start.Add(24*time.Hour)))
 		settle()
 		want(t, s, c.AfterUse(start.Add(24*time.Hour)))
-		s.DeletePolicy("example.com")
+		drop(s, "example.com")
 		s.Touch("example.com", start.Add(48*time.Hour))
 		settle()
 		gone(t, s, "example.com")
@@ -155,7 +163,7 @@ func TestTouchByDay(t *testing.T) {
 
 func TestTouchDoesNotBringBackAnOldPolicy(t *testing.T) {
 	s, _ := open(t, filepath.Join(t.TempDir(), "policyd.db"))
-	s.PutPolicy(cached(t, "example.com", "1", start))
+	keep(s, cached(t, "example.com", "1", start))
 	sync1(t, s)
 	later := start.Add(24 * time.Hour)
 	var wg sync.WaitGroup
@@ -165,7 +173,7 @@ func TestTouchDoesNotBringBackAnOldPolicy(t *testing.T) {
 		}
 	})
 	newer := cached(t, "example.com", "2", start)
-	s.PutPolicy(newer)
+	keep(s, newer)
 	wg.Wait()
 	sync1(t, s)
 	if got, _, _ := s.Policy("example.com"); got.ID != "2" {
@@ -176,7 +184,7 @@ func TestTouchDoesNotBringBackAnOldPolicy(t *testing.T) {
 // TestUpdatesAreNotLost: a fetch, a refresh and a use at once.
 func TestUpdatesAreNotLost(t *testing.T) {
 	stores(t, func(t *testing.T, s *Store, settle func()) {
-		s.PutPolicy(cached(t, "example.com", "1", start))
+		keep(s, cached(t, "example.com", "1", start))
 		settle()
 		const writers, times = 8, 50
 		later := start.Add(24 * time.Hour)
@@ -237,7 +245,7 @@ func TestUpdate(t *testing.T) {
 func TestReadersDoNotWaitForAnUpdate(t *testing.T) {
 	stores(t, func(t *testing.T, s *Store, settle func()) {
 		c := cached(t, "example.com", "1", start)
-		s.PutPolicy(c)
+		keep(s, c)
 		settle()
 		s.Update("example.com", func(old mtasts.Cached, found bool) (mtasts.Cached, bool) {
 			want(t, s, c)
@@ -250,7 +258,7 @@ func TestDueInOrder(t *testing.T) {
 	stores(t, func(t *testing.T, s *Store, settle func()) {
 		day := 24 * time.Hour
 		for i, domain := range []string{"c.example", "a.example", "b.example", "d.example"} {
-			s.PutPolicy(cached(t, domain, "1", start.Add(time.Duration(i)*time.Minute)))
+			keep(s, cached(t, domain, "1", start.Add(time.Duration(i)*time.Minute)))
 		}
 		settle()
 		check := func(now time.Time, most int, want ...string) {
@@ -264,8 +272,8 @@ func TestDueInOrder(t *testing.T) {
 		check(start.Add(2*day), 3, "c.example", "a.example", "b.example")
 		check(start.Add(2*day), 0)
 		c, _, _ := s.Policy("c.example")
-		s.PutPolicy(c.AfterFailure(start.Add(day), "1", "x", 0))
-		s.DeletePolicy("a.example")
+		keep(s, c.AfterFailure(start.Add(day), "1", "x", 0))
+		drop(s, "a.example")
 		check(start.Add(day+4*time.Minute), 10, "b.example", "d.example")
 		settle()
 		check(start.Add(day+5*time.Minute), 10, "b.example", "d.example", "c.example")
@@ -276,7 +284,7 @@ func TestS13SurvivesARestart(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "policyd.db")
 	s, _ := open(t, path)
 	c := cached(t, "example.com", "1", start)
-	s.PutPolicy(c)
+	keep(s, c)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -311,10 +319,10 @@ func TestAgainstAModel(t *testing.T) {
 		switch r.IntN(100) {
 		default:
 			c := cached(t, domain, fmt.Sprint(i), now)
-			s.PutPolicy(c)
+			keep(s, c)
 			model[domain] = c
 		case 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11:
-			s.DeletePolicy(domain)
+			drop(s, domain)
 			delete(model, domain)
 		case 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29:
 			s.Touch(domain, now)
@@ -346,20 +354,20 @@ func TestAgainstAModel(t *testing.T) {
 func TestReadersDoNotWaitForTheWriter(t *testing.T) {
 	s, _ := open(t, filepath.Join(t.TempDir(), "policyd.db"))
 	a, b := cached(t, "a.example", "1", start), cached(t, "b.example", "1", start)
-	s.PutPolicy(a)
+	keep(s, a)
 	sync1(t, s)
 	// The disk hangs: no write can begin until this transaction ends.
 	tx, err := s.file.Load().db.Begin(true)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.PutPolicy(b)
+	keep(s, b)
 	want(t, s, a)
 	want(t, s, b)
 	newer := cached(t, "a.example", "2", start)
-	s.PutPolicy(newer)
+	keep(s, newer)
 	want(t, s, newer)
-	s.DeletePolicy("b.example")
+	drop(s, "b.example")
 	gone(t, s, "b.example")
 	if got := s.Due(start.Add(48*time.Hour), 9); len(got) != 1 {
 		t.Errorf("due %q", got)
@@ -385,11 +393,11 @@ func TestMemoryIsBounded(t *testing.T) {
 	s, l := open(t, "")
 	s.limit = 64 << 10
 	busy := cached(t, "busy.example", "1", start)
-	s.PutPolicy(busy)
+	keep(s, busy)
 	const crowd = 1000
 	for i := range crowd {
 		c := cached(t, fmt.Sprintf("d%d.example", i), "1", start)
-		s.PutPolicy(c)
+		keep(s, c)
 		want(t, s, c)
 		want(t, s, busy)
 	}
@@ -402,14 +410,14 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 	gone(t, s, "d0.example")
 	for i := range crowd {
-		s.DeletePolicy(fmt.Sprintf("d%d.example", i))
+		drop(s, fmt.Sprintf("d%d.example", i))
 	}
-	s.DeletePolicy("busy.example")
+	drop(s, "busy.example")
 	if st = s.Stats(); st.Waiting != 0 || st.Octets != 0 {
 		t.Errorf("%+v when empty", st)
 	}
 	s.limit = 100
-	s.PutPolicy(busy)
+	keep(s, busy)
 	if st = s.Stats(); st.Waiting != 0 || st.Refused != 1 {
 		t.Errorf("%+v when one is too much", st)
 	}
@@ -423,7 +431,7 @@ func TestDueAfterTheClockWasAhead(t *testing.T) {
 			"a.example": start.Add(-48 * time.Hour), "b.example": start, "c.example": start.Add(24 * time.Hour),
 			"d.example": start.AddDate(1, 0, 0), "e.example": start.AddDate(2, 0, 0),
 		} {
-			s.PutPolicy(cached(t, domain, "1", at))
+			keep(s, cached(t, domain, "1", at))
 		}
 		settle()
 		if got := s.Due(start, 10); !reflect.DeepEqual(got, []string{"a.example", "d.example", "e.example"}) {
@@ -461,14 +469,14 @@ func TestPathsThatCanBeNoFile(t *testing.T) {
 func TestAfterClose(t *testing.T) {
 	s, _ := open(t, filepath.Join(t.TempDir(), "policyd.db"))
 	c := cached(t, "example.com", "1", start)
-	s.PutPolicy(c)
+	keep(s, c)
 	for range 2 {
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
 	}
 	unreadable(t, s, "example.com", errClosed)
-	s.PutPolicy(c)
+	keep(s, c)
 	if err := s.Sync(t.Context()); !errors.Is(err, ErrNotDurable) {
 		t.Errorf("Sync after Close: %v", err)
 	}
