@@ -89,7 +89,7 @@ func (r *Resolver) order() []*server {
 
 // try asks one server once.
 func (s *Session) try(ctx context.Context, srv *server, q question) (result, *lapse) {
-	m, err := s.r.question(ctx, srv, q, s.spend)
+	m, err := s.r.question(ctx, srv, q, errand{&s.share, s.spend})
 	var res result
 	if err == nil {
 		res, err = interpret(q, m)
@@ -103,8 +103,8 @@ func (s *Session) try(ctx context.Context, srv *server, q question) (result, *la
 
 // question sends one question to one server and returns a reply with NOERROR or
 // NXDOMAIN. With errFailing and errRcode the reply is returned as well.
-func (r *Resolver) question(ctx context.Context, srv *server, q question, spend func() bool) (*dns.Msg, error) {
-	packet, err := r.exchange(ctx, srv, q.query(r.scheme.bits()), spend)
+func (r *Resolver) question(ctx context.Context, srv *server, q question, on errand) (*dns.Msg, error) {
+	packet, err := r.exchange(ctx, srv, q.query(r.scheme.bits()), on)
 	if err != nil {
 		return nil, err
 	}

@@ -78,7 +78,14 @@
 // A session sends at most Budget questions, retries and TCP included, and an equal
 // question once. A server has Timeout for a try and gets two when it is silent; after
 // SERVFAIL one more server is asked, if it is as trustworthy. A server that failed is
-// tried after the others for 30 seconds. MaxInflight bounds the sockets.
+// tried after the others for 30 seconds.
+//
+// MaxInflight bounds the questions on their way, hence the sockets and file
+// descriptors. A session has 16 of them at most, unless hardly anyone else asks; what
+// more it asks waits. Half of MaxInflight is kept for the first four of a session. So
+// destinations whose servers keep silent delay themselves: beside a hundred of the
+// kind others still get their turn at once. Beyond that the next turn goes to whoever
+// has the fewest.
 //
 // Names are given as A-labels of letters, digits, hyphens and underscores, with or
 // without the trailing dot. Any other name is Failed without being asked: no MTA

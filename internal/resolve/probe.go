@@ -43,8 +43,6 @@ func unsignedQuestions() []question {
 	}
 }
 
-func free() bool { return true }
-
 // probe of mode Off: the server must resolve.
 func (unproven) probe(ctx context.Context, r *Resolver, srv *server) ServerHealth {
 	_, problem := r.probeRoot(ctx, srv)
@@ -88,7 +86,7 @@ func (t adTrust) probe(ctx context.Context, r *Resolver, srv *server) ServerHeal
 // was not before, comes without AD.
 func (r *Resolver) forgetsAD(ctx context.Context, srv *server) bool {
 	for range 2 {
-		m, err := r.question(ctx, srv, cachedQuestion(), free)
+		m, err := r.question(ctx, srv, cachedQuestion(), free())
 		if err != nil {
 			return false
 		}
@@ -105,7 +103,7 @@ func (r *Resolver) probeRoot(ctx context.Context, srv *server) (*dns.Msg, string
 	var m *dns.Msg
 	var err error
 	for range 2 {
-		if m, err = r.question(ctx, srv, signedQuestion(), free); !errors.Is(err, errSilent) {
+		if m, err = r.question(ctx, srv, signedQuestion(), free()); !errors.Is(err, errSilent) {
 			break
 		}
 	}
@@ -136,7 +134,7 @@ func (r *Resolver) probeUnsigned(ctx context.Context, srv *server) string {
 	var all sync.WaitGroup
 	for i, q := range questions {
 		all.Go(func() {
-			if m, err := r.question(ctx, srv, q, free); err == nil {
+			if m, err := r.question(ctx, srv, q, free()); err == nil {
 				found[i] = useOfAD(q, m)
 			}
 		})

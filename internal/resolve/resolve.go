@@ -15,8 +15,11 @@ import (
 const (
 	// DefaultTimeout is how long one server has for one try.
 	DefaultTimeout = 2 * time.Second
-	// DefaultMaxInflight is how many questions are on their way at once.
-	DefaultMaxInflight = 256
+	// DefaultMaxInflight is how many questions are on their way at once. Each has
+	// a socket, so that as many file descriptors are needed beside all others of
+	// the process; Go raises the soft limit to the hard one, which is larger
+	// wherever systemd or a login sets it.
+	DefaultMaxInflight = 1024
 	// Budget is how many questions a session sends upstream, retries and TCP
 	// included: what one destination can make this program do.
 	Budget = 100
@@ -73,8 +76,8 @@ type Config struct {
 	// Timeout is how long one server has for one try, UDP and TCP together.
 	// 0: DefaultTimeout. The context bounds all tries together.
 	Timeout time.Duration
-	// MaxInflight bounds the questions on their way at once, over all sessions.
-	// 0: DefaultMaxInflight.
+	// MaxInflight bounds the questions on their way at once, over all sessions,
+	// and so the sockets and file descriptors. 0: DefaultMaxInflight.
 	MaxInflight int
 	// Log receives changes of health; nil discards them.
 	Log *slog.Logger
@@ -92,7 +95,7 @@ type Resolver struct {
 	servers []*server
 	scheme  scheme
 	timeout time.Duration
-	slots   chan struct{}
+	gate    *gate
 	log     *slog.Logger
 	dial    func(ctx context.Context, network, address string) (net.Conn, error)
 	now     func() time.Time
@@ -146,7 +149,7 @@ func (r *Resolver) defaults(inflight int) {
 	if inflight == 0 {
 		inflight = DefaultMaxInflight
 	}
-	r.slots = make(chan struct{}, inflight)
+	r.gate = newGate(inflight)
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}

@@ -19,6 +19,7 @@ import (
 type Session struct {
 	r     *Resolver
 	asked atomic.Int64
+	share share
 
 	mu      sync.Mutex
 	flights map[question]*flight
@@ -38,6 +39,17 @@ func (r *Resolver) Session() *Session {
 // Asked returns how many questions were sent upstream so far, retries and TCP
 // included; it never exceeds Budget.
 func (s *Session) Asked() int { return int(s.asked.Load()) }
+
+// errand is on whose account a question is sent.
+type errand struct {
+	share *share
+	// spend is called before each packet; false ends the try with errBudget.
+	spend func() bool
+}
+
+// free is the errand of a probe: it has no budget, and waits for nobody's other
+// questions.
+func free() errand { return errand{new(share), func() bool { return true }} }
 
 // spend takes one question from the budget and reports whether there was one.
 func (s *Session) spend() bool {

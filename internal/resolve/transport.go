@@ -23,26 +23,24 @@ var (
 const maxStray = 1000
 
 // exchange sends a query to one server over UDP, and again over TCP when the
-// reply is truncated, within one time-out. spend is asked before each. The
-// packet it returns answers the query; the rest of it is unread.
-func (r *Resolver) exchange(ctx context.Context, srv *server, query []byte, spend func() bool) ([]byte, error) {
-	select {
-	case r.slots <- struct{}{}:
-		defer func() { <-r.slots }()
-	case <-ctx.Done():
-		return nil, errBusy
+// reply is truncated, within one time-out. The packet it returns answers the query;
+// the rest of it is unread.
+func (r *Resolver) exchange(ctx context.Context, srv *server, query []byte, on errand) ([]byte, error) {
+	if err := r.gate.enter(ctx, on.share); err != nil {
+		return nil, err
 	}
+	defer r.gate.leave(on.share)
 	// The time-out is the server's: the wait for a slot is not held against it.
 	ctx, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
-	if !spend() {
+	if !on.spend() {
 		return nil, errBudget
 	}
 	packet, err := r.overUDP(ctx, srv, query)
 	if err != nil || !truncated(packet) {
 		return packet, err
 	}
-	if !spend() {
+	if !on.spend() {
 		return nil, errBudget
 	}
 	if packet, err = r.overTCP(ctx, srv, query); err != nil {
