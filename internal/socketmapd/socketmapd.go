@@ -9,7 +9,8 @@
 //
 //	postfix, QUERY                    smtp_tls_policy_maps of every Postfix from 3.4
 //	postfix-tlsrpt, QUERYwithTLSRPT   the same, with what Postfix 3.10 reports (RFC 8460)
-//	json                              the whole ruling, for "policyd explain" and other programs
+//	json                              the whole ruling, for "policyd explain" and other programs;
+//	                                  cut, and saying so, where it would not fit in a reply
 //
 // Failure is always TEMP: the MTA keeps the mail. PERM is never sent, because
 // Sendmail reads it as "not found" and delivers in clear text. An address literal
@@ -152,6 +153,33 @@ func noDestination(err error, reply []byte) []byte {
 	return postfixmap.AppendTemp(reply, err.Error())
 }
 
+// NothingApplies makes the report of a key that has no policy by its form: err is
+// nexthop.ErrLiteral or ErrParent, as nexthop.Parse gave it. For other errors, and
+// for none, it returns nil.
+func NothingApplies(key string, err error) *explain.Report {
+	var reason explain.Reason
+	switch {
+	case errors.Is(err, nexthop.ErrLiteral):
+		reason = explain.Reason{
+			Code: "address-literal", Cite: "tlsverdict: address literal",
+			Text: "an address literal: no signal applies to it; nothing is looked up",
+		}
+	case errors.Is(err, nexthop.ErrParent):
+		reason = explain.Reason{
+			Code: "parent-domain", Cite: "RFC 8461 §3.4",
+			Text: "a parent-domain key, which Postfix asks after a name that has no policy: no signal is inherited; nothing is looked up",
+		}
+	default:
+		return nil
+	}
+	report := explain.Without(key, reason)
+	report.Replies = make(map[string]string)
+	for _, d := range dialects() {
+		report.Replies[d.name] = string(noDestination(err, nil))
+	}
+	return report
+}
+
 // report answers the json map.
 func (r *Responder) report(ctx context.Context, key string, reply []byte) []byte {
 	d, err := nexthop.Parse(key)
@@ -160,12 +188,20 @@ func (r *Responder) report(ctx context.Context, key string, reply []byte) []byte
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.opt.Deadline)
 	defer cancel()
-	data, err := json.Marshal(r.Report(r.engine.Explain(ctx, d)))
+	data, err := marshal(r.Report(r.engine.Explain(ctx, d)))
 	if err != nil {
 		r.opt.Log.Error("a report cannot be written", "dest", key, "error", err)
 		return postfixmap.AppendTemp(reply, "internal error")
 	}
 	return append(append(reply, "OK "...), data...)
+}
+
+// marshal writes a report so that it fits in a reply.
+func marshal(report *explain.Report) ([]byte, error) {
+	if err := report.Fit(postfixmap.MaxReply - len("OK ")); err != nil {
+		return nil, err
+	}
+	return json.Marshal(report)
 }
 
 // reply is what the MTA is told of a verdict.

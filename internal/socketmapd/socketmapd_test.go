@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"strings"
@@ -315,6 +316,90 @@ func TestJSON(t *testing.T) {
 	if r.Destination != "example.com" || r.Verdict != "secure" || len(r.Match) != 1 || r.Replies["postfix"] != "OK secure match=.example.com servername=hostname" ||
 		len(r.Reasons) != 1 || r.Reasons[0].Cite != "RFC 7672 §2.2" {
 		t.Errorf("%+v", r)
+	}
+}
+
+// crowd plays an engine whose one destination is as large as a domain can make it.
+type crowd struct {
+	fixed
+	facts   verdict.Facts
+	reasons []verdict.Reason
+}
+
+func (c *crowd) Explain(_ context.Context, d nexthop.Destination) *engine.Explanation {
+	c.facts.Destination = d
+	return &engine.Explanation{
+		Facts:   c.facts,
+		Ruling:  verdict.Ruling{Verdict: c.verdict, Source: verdict.FromSTS, Reasons: c.reasons},
+		InForce: engine.Ruled{Verdict: c.verdict, Source: verdict.FromSTS, Until: time.Now().Add(time.Hour)},
+	}
+}
+
+// TestJSONFits: a report is an answer whatever a domain publishes: a policy of 60 KB,
+// 3,000 MX hosts, or both. What is cut says so.
+func TestJSONFits(t *testing.T) {
+	var sts verdict.STS
+	sts.Domain = "example.com"
+	for i := range 2200 {
+		p := fmt.Sprintf("mx%d.mail.example.com", i)
+		sts.Patterns, sts.Lines = append(sts.Patterns, p), append(sts.Lines, "mx: "+p)
+	}
+	var facts verdict.Facts
+	var reasons []verdict.Reason
+	var webpki verdict.WebPKI
+	for i := range 3000 {
+		name := fmt.Sprintf("starttls-mx%d.mail.example.com", i)
+		webpki.Hosts = append(webpki.Hosts, name)
+		facts.MX.Records = append(facts.MX.Records, verdict.MX{Preference: 10, Host: name})
+		facts.Hosts = append(facts.Hosts, verdict.Host{Name: name})
+		reasons = append(reasons, verdict.Reason{Code: verdict.TLSAAbsent, Subject: name})
+	}
+	facts.MX.Outcome = verdict.Found
+	short := []verdict.Reason{{Code: verdict.STSEnforce}}
+	for name, c := range map[string]*crowd{
+		"policy of 60 KB": {fixed: fixed{verdict: sts}, reasons: short},
+		"3000 hosts":      {fixed: fixed{verdict: webpki}, facts: facts, reasons: reasons},
+		"both":            {fixed: fixed{verdict: sts}, facts: facts, reasons: reasons},
+	} {
+		r := New(c, Options{Deadline: time.Minute, Log: slog.New(slog.DiscardHandler)})
+		got := r.ServeMap(t.Context(), postfixmap.Request{Map: []byte("json"), Key: []byte("example.com")}, nil)
+		if len(got) > postfixmap.MaxReply {
+			t.Errorf("%s: a reply of %d bytes", name, len(got))
+		}
+		data, _ := bytes.CutPrefix(got, []byte("OK "))
+		var report explain.Report
+		if err := json.Unmarshal(data, &report); err != nil {
+			t.Fatalf("%s: %v: %.100s", name, err, got)
+		}
+		if !report.Truncated || report.Verdict != "secure" || len(report.Match) == 0 || report.MatchLeftOut == 0 || len(report.Replies) != len(dialects()) {
+			t.Errorf("%s: %.500s", name, got)
+		}
+		if want := string(appendPostfix(&r.opt, nil, c.verdict)); name == "policy of 60 KB" && report.Replies["postfix"] != want {
+			t.Errorf("%s: the reply has %d bytes of %d, and room", name, len(report.Replies["postfix"]), len(want))
+		}
+	}
+}
+
+// TestNothingApplies: a key that no signal applies to has a report of its own, for
+// people.
+func TestNothingApplies(t *testing.T) {
+	for _, key := range []string{"[198.51.100.1]", "[IPv6:2001:db8::1]:25", ".example.com"} {
+		_, err := nexthop.Parse(key)
+		r := NothingApplies(key, err)
+		if r == nil || r.Destination != key || r.Verdict != "none" || len(r.Reasons) != 1 || r.Reasons[0].Cite == "" {
+			t.Fatalf("%s: %+v", key, r)
+		}
+		for _, d := range dialects() {
+			if got := serve(&fixed{}, Options{}, d.name, key); r.Replies[d.name] != got {
+				t.Errorf("%s: the report tells of %q, the %s map of %q", key, r.Replies[d.name], d.name, got)
+			}
+		}
+	}
+	for _, key := range []string{"", "a..b", "example.com"} {
+		_, err := nexthop.Parse(key)
+		if r := NothingApplies(key, err); r != nil {
+			t.Errorf("%q: %+v", key, r)
+		}
 	}
 }
 
