@@ -17,6 +17,7 @@ import (
 	"tlsverdict/internal/daemon"
 	"tlsverdict/internal/explain"
 	"tlsverdict/internal/nexthop"
+	"tlsverdict/internal/socketmapd"
 	"tlsverdict/internal/store"
 	"tlsverdict/internal/verdict"
 	"tlsverdict/postfixmap"
@@ -187,6 +188,9 @@ transport(5).
 The running daemon is asked. With --fresh, or where no daemon runs, the answer
 is worked out here, without the policies that the daemon has stored.
 
+The verdict is the one that is answered now. Where a newer look met a failure,
+both are told, and the facts and reasons are those of the newer one.
+
 Exit codes: 0 a verdict, 2 mail is deferred, 3 wrong usage.`,
 		Example: "  policyd explain example.com\n  policyd explain '[mx.example.com]:587'",
 		Args:    cobra.ExactArgs(1),
@@ -203,12 +207,15 @@ Exit codes: 0 a verdict, 2 mail is deferred, 3 wrong usage.`,
 
 func (f *explainFlags) explain(ctx context.Context, dest string, s streams) error {
 	d, err := nexthop.Parse(dest)
-	if err != nil {
+	report := socketmapd.NothingApplies(dest, err)
+	switch {
+	case report != nil:
+	case err != nil:
 		return exit{exitUsage, err}
-	}
-	report, err := f.report(ctx, d)
-	if err != nil {
-		return err
+	default:
+		if report, err = f.report(ctx, d, s.err); err != nil {
+			return err
+		}
 	}
 	if f.json {
 		enc := json.NewEncoder(s.out)
@@ -227,31 +234,46 @@ func (f *explainFlags) explain(ctx context.Context, dest string, s streams) erro
 }
 
 // report asks the daemon, or works it out here where none answers.
-func (f *explainFlags) report(ctx context.Context, d nexthop.Destination) (*explain.Report, error) {
+func (f *explainFlags) report(ctx context.Context, d nexthop.Destination, stderr io.Writer) (*explain.Report, error) {
 	cfg, err := daemon.LoadConfig(f.file)
 	if err != nil {
 		return nil, exit{exitUsage, err}
 	}
-	if !f.fresh {
-		address, err := socketAddress(f.socket, f.file)
-		if err != nil {
-			return nil, err
-		}
-		reply, err := ask(ctx, address, "json", d.String())
-		switch {
-		case err == nil && reply.Status == postfixmap.StatusOK:
-			report := &explain.Report{Origin: "from the daemon at " + address.String()}
-			if err := json.Unmarshal(reply.Data, report); err != nil {
-				return nil, exit{exitTemporary, fmt.Errorf("the daemon at %s answers something else than a report: %w", address, err)}
-			}
-			return report, nil
-		case err == nil:
-			return nil, exit{exitTemporary, fmt.Errorf("the daemon at %s: %s: %s", address, reply.Status, reply.Data)}
-		case f.socket != "":
-			return nil, exit{exitUsage, fmt.Errorf("no answer from %s: %w", address, err)}
-		}
+	if f.fresh {
+		return workOut(ctx, cfg, d)
 	}
+	address, err := socketAddress(f.socket, f.file)
+	if err != nil {
+		return nil, err
+	}
+	reply, err := ask(ctx, address, "json", d.String())
+	if err == nil {
+		return told(address, reply)
+	}
+	if f.socket != "" {
+		return nil, exit{exitUsage, fmt.Errorf("no answer from %s: %w; is the daemon running? (--fresh works it out here)", address, err)}
+	}
+	// A daemon that runs but cannot be reached may have policies in its store
+	// that lead to another verdict.
+	fmt.Fprintf(stderr, "policyd: no answer from %s: %v; working it out here, without the policies that the daemon has stored\n", address, err)
 	return workOut(ctx, cfg, d)
+}
+
+// told reads the daemon's report out of its reply.
+func told(address postfixmap.Address, reply postfixmap.Reply) (*explain.Report, error) {
+	switch reply.Status {
+	case postfixmap.StatusOK:
+		report := &explain.Report{Origin: "from the daemon at " + address.String()}
+		if err := json.Unmarshal(reply.Data, report); err != nil {
+			return nil, exit{exitTemporary, fmt.Errorf("what listens at %s answers something else than a report: %w; is it policyd? (--fresh works it out here)", address, err)}
+		}
+		return report, nil
+	case postfixmap.StatusNotFound, postfixmap.StatusPerm:
+		return nil, exit{exitTemporary, fmt.Errorf("what listens at %s answers %s where policyd has a report: is it policyd? (--fresh works it out here)", address, reply.Status)}
+	case postfixmap.StatusTemp, postfixmap.StatusTimeout:
+		return nil, exit{exitTemporary, fmt.Errorf("the daemon at %s has no report: %s: %s; its log says more (--fresh works it out here)", address, reply.Status, reply.Data)}
+	}
+	panic(fmt.Sprintf("policyd: reply status %v", reply.Status))
 }
 
 // workOut reaches the verdict in this process. The policies that a daemon has
@@ -262,7 +284,7 @@ func workOut(ctx context.Context, cfg *config.Config, d nexthop.Destination) (*e
 	if err != nil {
 		return nil, exit{exitTemporary, err}
 	}
-	stack, err := daemon.NewStack(cfg, st, log)
+	stack, err := daemon.NewStack(cfg, st, daemon.Network{}, log)
 	if err != nil {
 		return nil, exit{exitTemporary, err}
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"strings"
 	"syscall"
@@ -115,5 +116,29 @@ func fill(ts *testscript.TestScript, _ bool, args []string) {
 	for _, name := range args {
 		text := os.Expand(ts.ReadFile(name), ts.Getenv)
 		ts.Check(os.WriteFile(ts.MkAbs(name), []byte(text), 0o600))
+	}
+}
+
+// TestTold: an answer that is no report says what to do about it.
+func TestTold(t *testing.T) {
+	address, err := postfixmap.ParseAddress("inet:127.0.0.1:8461")
+	check(t, err)
+	for want, reply := range map[string]postfixmap.Reply{
+		"has no report: TEMP: internal error":  {Status: postfixmap.StatusTemp, Data: []byte("internal error")},
+		"has no report: TIMEOUT: too busy":     {Status: postfixmap.StatusTimeout, Data: []byte("too busy")},
+		"answers NOTFOUND where policyd has":   {Status: postfixmap.StatusNotFound},
+		"answers PERM where policyd has":       {Status: postfixmap.StatusPerm, Data: []byte("no")},
+		"answers something else than a report": {Status: postfixmap.StatusOK, Data: []byte("secure match=x")},
+	} {
+		report, err := told(address, reply)
+		var e exit
+		if report != nil || !errors.As(err, &e) || e.code != exitTemporary || !strings.Contains(err.Error(), want) ||
+			!strings.Contains(err.Error(), address.String()) || !strings.Contains(err.Error(), "--fresh") {
+			t.Errorf("%v %s: %+v, %v; want %q", reply.Status, reply.Data, report, err, want)
+		}
+	}
+	report, err := told(address, postfixmap.Reply{Status: postfixmap.StatusOK, Data: []byte(`{"verdict":"dane"}`)})
+	if err != nil || report.Verdict != "dane" || report.Origin != "from the daemon at inet:127.0.0.1:8461" {
+		t.Errorf("%+v, %v", report, err)
 	}
 }
