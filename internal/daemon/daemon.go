@@ -80,7 +80,7 @@ func Run(ctx context.Context, opt Options) error {
 		return err
 	}
 	defer d.closeStore()
-	stack, err := NewStack(cfg, d.store, d.log)
+	stack, err := NewStack(cfg, d.store, Network{}, d.log)
 	if err != nil {
 		return err
 	}
@@ -249,8 +249,14 @@ func (d *daemon) reload(ctx context.Context) {
 		d.log.Error("the configuration was not reloaded; the old one stays in force", "error", err)
 		return
 	}
+	if cfg.File == "" && d.cfg.File != "" {
+		// An editor or an upgrade may be about to put it back: to answer by the
+		// defaults meanwhile would drop every override.
+		d.log.Error("the configuration was not reloaded; the old one stays in force", "error", d.cfg.File+" is not there")
+		return
+	}
 	d.warn(cfg)
-	next, err := NewStack(cfg, d.store, d.log)
+	next, err := NewStack(cfg, d.store, Network{}, d.log)
 	if err != nil {
 		d.log.Error("the configuration was not reloaded; the old one stays in force", "error", err)
 		return

@@ -2,9 +2,11 @@ package daemon
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"sync"
 	"time"
 
@@ -38,12 +40,21 @@ type Stack struct {
 	running   sync.WaitGroup
 }
 
+// Network is what a Stack reaches the world through. The zero value is the
+// operating system's; tests put a world of their own in its place.
+type Network struct {
+	// DialDNS and DialHTTPS open connections to resolvers and to policy hosts.
+	DialDNS, DialHTTPS func(ctx context.Context, network, address string) (net.Conn, error)
+	// Roots take the place of those of the configuration; nil leaves them.
+	Roots *x509.CertPool
+}
+
 // NewStack wires the rooms. It sends nothing; Start begins the work in the
 // background, and Close ends it. The store belongs to the caller.
-func NewStack(cfg *config.Config, st *store.Store, log *slog.Logger) (*Stack, error) {
+func NewStack(cfg *config.Config, st *store.Store, through Network, log *slog.Logger) (*Stack, error) {
 	resolver, err := resolve.New(resolve.Config{
 		Servers: cfg.DNS.Servers, Mode: proofMode(cfg.DNS.DNSSEC), TrustRemote: cfg.DNS.TrustRemote,
-		Timeout: cfg.DNS.Timeout, Log: log,
+		Timeout: cfg.DNS.Timeout, Dial: through.DialDNS, Log: log,
 	})
 	if err != nil {
 		return nil, err
@@ -52,10 +63,14 @@ func NewStack(cfg *config.Config, st *store.Store, log *slog.Logger) (*Stack, er
 	if err != nil {
 		return nil, err
 	}
+	if through.Roots != nil {
+		roots = through.Roots
+	}
 	policies := gather.NewPolicies(gather.PoliciesConfig{
 		Store: st,
 		Fetcher: &fetch.Fetcher{
 			Resolve: resolver, Roots: roots, Allow: cfg.MTASTS.AllowNetworks, Timeout: cfg.MTASTS.Timeout,
+			DialContext: through.DialHTTPS,
 		},
 		Now: time.Now, Jitter: rand.Float64, MaxFetches: maxFetches, Log: log,
 	})

@@ -65,9 +65,10 @@ type Gatherer struct {
 	// Trouble returns why DNSSEC proves nothing on this host and what to do
 	// about it, or "". Optional.
 	Trouble func() string
-	// Patience bounds the questions to the DNS: hosts that have not answered by
-	// then count as failed, so that one dead name server does not keep everybody
-	// waiting beyond an MTA's own patience. 0 means DefaultPatience.
+	// Patience is how long a dead name server may keep a destination waiting:
+	// then hosts that are not known count as failed, as soon as one is, and so
+	// does the TXT record. It should be less than an MTA's own patience. 0 means
+	// DefaultPatience.
 	Patience time.Duration
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
@@ -90,7 +91,7 @@ func (g *Gatherer) Facts(ctx context.Context, d nexthop.Destination) (f verdict.
 	defer func() { f.Trouble = g.trouble() }()
 	sts := g.startSTS(ctx, dns, s, d.Name)
 	if !d.Host {
-		f.MX = s.MX(dns, d.Name)
+		f.MX = s.MX(ctx, d.Name)
 		arrange(f.MX.Records)
 	}
 	sts.mayFetch(!nowhere(&f))
@@ -99,7 +100,7 @@ func (g *Gatherer) Facts(ctx context.Context, d nexthop.Destination) (f verdict.
 		f.STS = sts.wait()
 	}
 	if g.Rules.STS != verdict.Enforce || !f.STS.Enforced(g.now()) {
-		f.Hosts = g.hosts(dns, s, &f)
+		f.Hosts = g.hosts(ctx, dns.Done(), s, &f)
 	}
 	f.Now = g.now()
 	if !f.STS.Settled && verdict.STSMatters(f) {
@@ -139,18 +140,35 @@ func nowhere(f *verdict.Facts) bool {
 	return !f.Destination.Host && (f.MX.Broken() || f.Gone())
 }
 
-// hosts asks for the addresses and TLSA records of every host at once.
-func (g *Gatherer) hosts(ctx context.Context, s Session, f *verdict.Facts) []verdict.Host {
+// hosts asks for the addresses and TLSA records of every host at once. After late
+// it waits for the first one only.
+func (g *Gatherer) hosts(ctx context.Context, late <-chan struct{}, s Session, f *verdict.Facts) []verdict.Host {
 	if g.Rules.WithoutDNSSEC || nowhere(f) || !f.Destination.Host && f.MX.Proof == verdict.Indeterminate {
 		return nil
 	}
 	hosts := list(f)
 	prefix := "_" + strconv.Itoa(int(f.Destination.Port)) + "._tcp."
-	var wg sync.WaitGroup
-	for i := range min(len(hosts), MaxHosts) {
-		wg.Go(func() { g.ask(ctx, s, &hosts[i], prefix) })
+	ctx, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	known := make(chan struct{})
+	asked := min(len(hosts), MaxHosts)
+	for i := range asked {
+		go func() {
+			g.ask(ctx, s, &hosts[i], prefix)
+			known <- struct{}{}
+		}()
 	}
-	wg.Wait()
+	for n := 0; n < asked; {
+		select {
+		case <-known:
+			n++
+		case <-late:
+			late = nil
+		}
+		if late == nil && n > 0 {
+			giveUp()
+		}
+	}
 	return hosts
 }
 

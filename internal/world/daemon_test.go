@@ -6,113 +6,63 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"sync"
-	"time"
 
 	"tlsverdict/internal/config"
-	"tlsverdict/internal/engine"
+	"tlsverdict/internal/daemon"
 	"tlsverdict/internal/explain"
-	"tlsverdict/internal/fetch"
-	"tlsverdict/internal/gather"
-	"tlsverdict/internal/resolve"
-	"tlsverdict/internal/socketmapd"
 	"tlsverdict/internal/store"
-	"tlsverdict/internal/verdict"
 	"tlsverdict/internal/world"
 	"tlsverdict/postfixmap"
 )
 
-// daemon is policyd without its command line: the same rooms, wired as cmd/policyd
-// wires them, with the world in place of sockets.
-type daemon struct {
-	stop   context.CancelFunc
-	done   sync.WaitGroup
-	engine *engine.Engine
+// policyd is the daemon without its sockets and signals: the rooms as
+// internal/daemon wires them, with the world in place of the network.
+type policyd struct {
+	stack  *daemon.Stack
+	serves sync.WaitGroup
 	server *postfixmap.Server
 	client *postfixmap.Client
 	keep   *store.Store
 }
 
-func startDaemon(w *world.World, cfg *config.Config, database string, log *slog.Logger) (*daemon, error) {
-	resolver, err := resolve.New(resolve.Config{
-		Servers: servers(cfg), Mode: mode(cfg), TrustRemote: cfg.DNS.TrustRemote, Timeout: cfg.DNS.Timeout,
-		Dial: w.DNS.Dial, Log: log,
-	})
-	if err != nil {
-		return nil, err
-	}
+func startDaemon(w *world.World, cfg *config.Config, database string, log *slog.Logger) (*policyd, error) {
 	keep, err := store.Open(database, log)
 	if err != nil {
 		return nil, err
 	}
-	policies := gather.NewPolicies(gather.PoliciesConfig{
-		Store: keep,
-		Fetcher: &fetch.Fetcher{
-			Resolve: resolver, Roots: w.Web.Roots(), Allow: allowed(cfg), Timeout: cfg.MTASTS.Timeout, DialContext: w.Web.Dial,
-		},
-		Now: time.Now, Jitter: rand.Float64, MaxFetches: 32, Log: log,
-	})
-	gatherer := &gather.Gatherer{
-		Open: func() gather.Session { return resolver.Session() }, Policies: policies, Rules: cfg.Rules(),
-		Trouble: func() string { return resolver.Health().Problem }, Log: log,
-	}
-	d := &daemon{keep: keep}
-	d.engine, err = engine.New(engine.Config{
-		Gather:   gatherer.Facts,
-		Override: func(name string) *verdict.Override { return cfg.Overrides.Active(name, time.Now()) },
-		Rules:    cfg.Rules(), Entries: 10_000, MinTTL: cfg.Cache.MinTTL, MaxTTL: cfg.Cache.MaxTTL,
-		RefreshAhead: cfg.Cache.RefreshAhead, Flights: 64, Log: log,
-	})
+	here := *cfg
+	here.DNS.Servers = servers(cfg)
+	here.MTASTS.AllowNetworks = allowed(cfg)
+	here.Cache.Entries = 10_000
+	stack, err := daemon.NewStack(&here, keep, daemon.Network{DialDNS: w.DNS.Dial, DialHTTPS: w.Web.Dial, Roots: w.Web.Roots()}, log)
 	if err != nil {
 		return nil, err
 	}
-	d.background(resolver, policies, log)
-	d.listen(socketmapd.New(d.engine, socketmapd.Options{
-		Observe: cfg.Mode == verdict.Observe, Deadline: cfg.Socketmap.Deadline, ReportLevel: cfg.Postfix.ReportLevel, Log: log,
-	}))
+	d := &policyd{stack: stack, keep: keep}
+	// The first question would probe the resolver, which steps would count.
+	stack.Resolver.Probe(context.Background())
+	stack.Start()
+	listener := world.NewListener("socketmap")
+	d.server = &postfixmap.Server{Handler: stack.Responder}
+	d.serves.Go(func() { _ = d.server.Serve(context.Background(), listener) })
+	d.client = &postfixmap.Client{DialFunc: func(ctx context.Context) (net.Conn, error) { return listener.Dial(ctx) }}
 	return d, nil
 }
 
-// background probes the resolver, as the daemon does before it says that it is
-// ready, and starts what runs beside the requests.
-func (d *daemon) background(resolver *resolve.Resolver, policies *gather.Policies, log *slog.Logger) {
-	ctx, stop := context.WithCancel(context.Background())
-	d.stop = stop
-	resolver.Probe(ctx)
-	refresher := &engine.Refresher{
-		Due: d.keep.Due,
-		Refresh: func(ctx context.Context, domain string) (bool, error) {
-			return policies.Refresh(ctx, resolver.Session(), domain)
-		},
-		Changed: d.engine.Forget,
-		Log:     log,
-	}
-	d.done.Go(func() { refresher.Run(ctx) })
-	d.done.Go(func() { _ = resolver.Watch(ctx) })
-}
-
-func (d *daemon) listen(handler postfixmap.Handler) {
-	listener := world.NewListener("socketmap")
-	d.server = &postfixmap.Server{Handler: handler}
-	d.done.Go(func() { _ = d.server.Serve(context.Background(), listener) })
-	d.client = &postfixmap.Client{DialFunc: func(ctx context.Context) (net.Conn, error) { return listener.Dial(ctx) }}
-}
-
 // close ends the daemon as SIGTERM does; what was stored can be opened again.
-func (d *daemon) close() error {
+func (d *policyd) close() error {
 	_ = d.client.Close()
 	_ = d.server.Shutdown(context.Background())
-	d.stop()
-	d.engine.Close()
-	d.done.Wait()
+	d.stack.Close()
+	d.serves.Wait()
 	return d.keep.Close()
 }
 
 // ask sends one socketmap request and returns the payload of its reply.
-func (d *daemon) ask(mapName, key string) (string, error) {
+func (d *policyd) ask(mapName, key string) (string, error) {
 	reply, err := d.client.Lookup(context.Background(), mapName, key)
 	if err != nil {
 		return "", err
@@ -121,7 +71,7 @@ func (d *daemon) ask(mapName, key string) (string, error) {
 }
 
 // report asks the json map. A nil report comes with the reply that is none.
-func (d *daemon) report(key string) (*explain.Report, string, error) {
+func (d *policyd) report(key string) (*explain.Report, string, error) {
 	reply, err := d.ask("json", key)
 	if err != nil {
 		return nil, "", err
@@ -142,16 +92,6 @@ func servers(cfg *config.Config) []netip.AddrPort {
 		return cfg.DNS.Servers
 	}
 	return []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:53")}
-}
-
-func mode(cfg *config.Config) resolve.Mode {
-	switch cfg.DNS.DNSSEC {
-	case config.DNSSECTrustAD:
-		return resolve.TrustAD
-	case config.DNSSECOff:
-		return resolve.Off
-	}
-	panic(fmt.Sprintf("world: no resolver for dnssec = %v", cfg.DNS.DNSSEC))
 }
 
 // allowed makes the addresses of documentation public, as far as policy hosts go.

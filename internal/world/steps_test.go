@@ -38,7 +38,7 @@ type player struct {
 	database string
 	log      bytes.Buffer
 	logger   *slog.Logger
-	daemon   *daemon
+	daemon   *policyd
 	begin    time.Time
 
 	last answer
