@@ -351,3 +351,45 @@ func TestManualPageOfConfiguration(t *testing.T) {
 		t.Errorf("policyd.toml(5) has %s, which the reference has not", key)
 	}
 }
+
+// limit is a row of the limits in docs/operations.md: the constant that it speaks of,
+// and in which form its value is in the source and on the page.
+type limit struct{ row, file, constant, source, page string }
+
+func limits() []limit {
+	return []limit{
+		{"working a destination out", "internal/engine/engine.go", "flightTime", "45 * time.Second", "45 s"},
+		{"destinations worked out at once", "internal/daemon/stack.go", "maxFlights", "512", "512"},
+		{"destinations worked out at once", "internal/engine/engine.go", "waitingPerFlight", "16", "16 times"},
+		{"DNS questions under way", "internal/resolve/resolve.go", "DefaultMaxInflight", "1024", "1024"},
+		{"DNS questions for one destination, retries included", "internal/resolve/resolve.go", "Budget", "130", "130"},
+		{"CNAMEs followed", "internal/resolve/resolve.go", "MaxLinks", "8", "8"},
+		{"MX hosts looked at", "internal/gather/gather.go", "MaxHosts", "30", "30"},
+		{"policy fetches under way", "internal/daemon/stack.go", "maxFetches", "64", "64"},
+		{"policy fetches under way", "internal/gather/sts.go", "maxWaiting", "16", "16 times"},
+		{"fetching one policy", "internal/fetch/fetch.go", "DefaultTimeout", "10 * time.Second", "10 s"},
+		{"one policy", "internal/mtasts/policy.go", "MaxPolicySize", "64 << 10", "64 KB"},
+		{"connections", "postfixmap/server.go", "DefaultMaxConnections", "4096", "4096"},
+		{"an idle connection", "postfixmap/server.go", "DefaultIdleTimeout", "150 * time.Second", "150 s"},
+		{"one request", "postfixmap/netstring.go", "MaxRequest", "10_000", "10,000 bytes"},
+		{"one request", "postfixmap/server.go", "DefaultRequestTimeout", "10 * time.Second", "10 s"},
+		{"policies that wait to be written", "internal/store/store.go", "maxWaiting", "64 << 20", "64 MB"},
+		{"a stop", "internal/daemon/daemon.go", "drainTime", "15 * time.Second", "15 s"},
+	}
+}
+
+// TestLimits: the limits in docs/operations.md are those of the code.
+func TestLimits(t *testing.T) {
+	rows := make(map[string]string)
+	for _, row := range table(t, "docs/operations.md", "## Limits") {
+		rows[row[0]] = row[1]
+	}
+	for _, l := range limits() {
+		if !regexp.MustCompile(`(?m)^(const|\t)\s*` + l.constant + `\s*= ` + regexp.QuoteMeta(l.source) + `$`).MatchString(page(t, l.file)) {
+			t.Errorf("%s is not %s in %s: mend the limits in docs/operations.md and in this test", l.constant, l.source, l.file)
+		}
+		if !strings.Contains(rows[l.row], l.page) {
+			t.Errorf("docs/operations.md says %q of %s, want %s", rows[l.row], l.row, l.page)
+		}
+	}
+}

@@ -8,6 +8,10 @@ import (
 	"strings"
 	"testing"
 
+	"tlsverdict/internal/engine"
+	"tlsverdict/internal/explain"
+	"tlsverdict/internal/nexthop"
+	"tlsverdict/internal/socketmapd"
 	"tlsverdict/internal/verdict"
 )
 
@@ -118,6 +122,14 @@ func codes(t *testing.T) map[verdict.Code]bool {
 	return found
 }
 
+// shown is a reason as "policyd explain" shows it, without subject and detail.
+func shown(code verdict.Code) explain.Reason {
+	ruled := verdict.NoPolicy{}
+	return explain.New(&engine.Explanation{
+		Ruling: verdict.Ruling{Verdict: ruled, Reasons: []verdict.Reason{{Code: code}}}, InForce: engine.Ruled{Verdict: ruled},
+	}).Reasons[0]
+}
+
 // TestReasons: docs/reasons.md explains every reason that there is, in the words
 // and with the section that "policyd explain" prints.
 func TestReasons(t *testing.T) {
@@ -143,12 +155,14 @@ This file is written by ` + "`go test ./internal/house -update`" + `.
 				t.Errorf("%s has advice twice, or is no code", a.code)
 			}
 			delete(missing, a.code)
-			cite := a.code.Cite()
-			if cite == "" {
-				cite = "tlsverdict"
-			}
-			fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", a.code, verdict.Reason{Code: a.code}.Text(), cite, a.todo)
+			printed := shown(a.code)
+			fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", a.code, printed.Text, printed.Cite, a.todo)
 		}
+	}
+	b.WriteString("\n## Keys that are not looked up\n\n| code | says | rests on | what to do |\n|---|---|---|---|\n")
+	for _, err := range []error{nexthop.ErrLiteral, nexthop.ErrParent} {
+		r := socketmapd.NothingApplies("key", err).Reasons[0]
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", r.Code, r.Text, r.Cite, nothing)
 	}
 	for code := range missing {
 		t.Errorf("reason %s has no advice: add what an operator should do to chapters()", code)
