@@ -31,7 +31,7 @@ func cachedQuestion() question {
 // unsignedQuestions have no proof anywhere, so that AD on their answers shows a
 // server that echoes the bit or sets it always. Those of class CH are about the
 // server itself. The others are in zones that resolvers serve locally (RFC 6303
-// §4.2, RFC 8375 §6) and that the DNS delegates unsigned for those that do not; a
+// §4.1, RFC 8375 §6) and that the DNS delegates unsigned for those that do not; a
 // private root may deny them with proof. "localhost" will not do: systemd-resolved
 // answers it with AD, on its own authority.
 func unsignedQuestions() []question {
@@ -55,58 +55,66 @@ func (t adTrust) probe(ctx context.Context, r *Resolver, srv *server) ServerHeal
 	var (
 		all     sync.WaitGroup
 		lies    string
-		forgets bool
+		forgets string
 	)
 	all.Go(func() { lies = r.probeUnsigned(ctx, srv) })
-	all.Go(func() { forgets = r.forgetsAD(ctx, srv) })
+	all.Go(func() { forgets = r.probeCache(ctx, srv) })
 	root, problem := r.probeRoot(ctx, srv)
 	all.Wait()
 	h := ServerHealth{Answers: problem == ""}
 	switch {
-	case problem != "":
-		h.Problem = problem
 	case !t.remote && !srv.addr.Addr().IsLoopback():
+		// First of all: while it is so, nothing that is mended there helps.
 		h.Problem = fmt.Sprintf("%s is not on loopback, so its answers can be forged on the way: %s, or %s, or, where the way is safe, trust_remote = true",
 			srv.name, installResolver, giveUpDNSSEC)
+	case problem != "":
+		h.Problem = problem
 	case !root.AuthenticatedData:
 		h.Problem = fmt.Sprintf("%s does not validate DNSSEC (no AD on the signed root): switch validation on there (BIND: dnssec-validation auto; systemd-resolved: DNSSEC=yes), or %s, or %s",
 			srv.name, installResolver, giveUpDNSSEC)
 	case lies != "":
 		h.Problem = fmt.Sprintf("%s %s: %s, or %s", srv.name, lies, installResolver, giveUpDNSSEC)
-	case forgets:
-		h.Problem = fmt.Sprintf("%s forgets AD in its cache, so that signed domains look unsigned: switch that cache off (dnsmasq: cache-size=0) or let it validate (dnsmasq: dnssec), or %s, or %s",
-			srv.name, installResolver, giveUpDNSSEC)
+	case forgets != "":
+		h.Problem = fmt.Sprintf("%s %s, or %s, or %s", srv.name, forgets, installResolver, giveUpDNSSEC)
 	default:
 		h.Validates = true
 	}
 	return h
 }
 
-// forgetsAD reports whether an answer that is proven, and now in the cache if it
-// was not before, comes without AD.
-func (r *Resolver) forgetsAD(ctx context.Context, srv *server) bool {
+// probeCache asks twice for what is proven, the second time surely from a cache,
+// and returns what is wrong, or "". That it could not see how the cache behaves is
+// wrong too: a cache that forgets AD would make signed domains look unsigned.
+func (r *Resolver) probeCache(ctx context.Context, srv *server) string {
 	for range 2 {
-		m, err := r.question(ctx, srv, cachedQuestion(), free())
-		if err != nil {
-			return false
-		}
-		if !m.AuthenticatedData {
-			return true
+		m, err := r.patiently(ctx, srv, cachedQuestion())
+		switch {
+		case errors.Is(err, errSilent):
+			return fmt.Sprintf("gives no answer in %v to one of the questions that show whether it validates: check that it can reach the internet", r.timeout)
+		case err != nil && m != nil:
+			return fmt.Sprintf("answers %s%s to one of the questions that show whether it validates: check its trust anchor, this host's clock, and its way to the internet", rcode(m), explain(m))
+		case err != nil:
+			return fmt.Sprintf("cannot be examined (%s): check that a resolver runs there", printable(err.Error()))
+		case !m.AuthenticatedData:
+			return "forgets AD in its cache, so that signed domains look unsigned: switch that cache off (dnsmasq: cache-size=0) or let it validate (dnsmasq: dnssec)"
 		}
 	}
-	return false
+	return ""
 }
 
-// probeRoot asks for the servers of the root, twice if need be, since a resolver
-// that has just started is slow. It returns what is wrong, or "".
-func (r *Resolver) probeRoot(ctx context.Context, srv *server) (*dns.Msg, string) {
-	var m *dns.Msg
-	var err error
-	for range 2 {
-		if m, err = r.question(ctx, srv, signedQuestion(), free()); !errors.Is(err, errSilent) {
-			break
-		}
+// patiently asks once more where the first packet may have been lost: a resolver
+// that has just started is slow, and a probe must not judge by half of what it asked.
+func (r *Resolver) patiently(ctx context.Context, srv *server, q question) (*dns.Msg, error) {
+	m, err := r.question(ctx, srv, q, free())
+	if errors.Is(err, errSilent) {
+		m, err = r.question(ctx, srv, q, free())
 	}
+	return m, err
+}
+
+// probeRoot asks for the servers of the root. It returns what is wrong, or "".
+func (r *Resolver) probeRoot(ctx context.Context, srv *server) (*dns.Msg, string) {
+	m, err := r.patiently(ctx, srv, signedQuestion())
 	var res result
 	if err == nil {
 		res, err = interpret(signedQuestion(), m)
@@ -134,7 +142,7 @@ func (r *Resolver) probeUnsigned(ctx context.Context, srv *server) string {
 	var all sync.WaitGroup
 	for i, q := range questions {
 		all.Go(func() {
-			if m, err := r.question(ctx, srv, q, free()); err == nil {
+			if m, err := r.patiently(ctx, srv, q); err == nil {
 				found[i] = useOfAD(q, m)
 			}
 		})

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -269,4 +270,78 @@ func TestWatchOneOfTwo(t *testing.T) {
 			t.Errorf("%+v, %s", h, out.String())
 		}
 	})
+}
+
+// dropping keeps silent to the first questions of a name and type, and n of them.
+func dropping(name string, rrtype uint16, n int64, rest answerer) answerer {
+	var dropped atomic.Int64
+	return func(q *dns.Msg) *dns.Msg {
+		if q.Question[0].Name == name && q.Question[0].Qtype == rrtype && dropped.Add(1) <= n {
+			return nil
+		}
+		return rest(q)
+	}
+}
+
+// TestProbeLoss holds that packets which are lost during a probe never make a
+// server look better than it is, and that one lost packet makes none look worse.
+func TestProbeLoss(t *testing.T) {
+	unsigned := func(q *dns.Msg) *dns.Msg { return answering(q, rr(t, "mx.example. 60 IN A 192.0.2.1")...) }
+	honest := validator(t, unsigned)
+	echo := func(q *dns.Msg) *dns.Msg {
+		m := forwarder(t, unsigned)(q)
+		if q.Question[0].Name == "version.bind." {
+			m = answering(q, rr(t, `version.bind. 0 CH TXT "1"`)...)
+		}
+		m.AuthenticatedData = q.AuthenticatedData && q.Question[0].Qclass == dns.ClassINET
+		return m
+	}
+	for _, tc := range []struct {
+		what    string
+		server  answerer
+		problem string
+	}{
+		{"one of the cache", dropping(".", dns.TypeA, 1, honest), ""},
+		{"two of the cache", dropping(".", dns.TypeA, 2, honest), "gives no answer in 2s to one of the questions"},
+		{"one of a forgetful cache", dropping(".", dns.TypeA, 1, forgetful(honest)), "forgets AD in its cache"},
+		{"two of a forgetful cache", dropping(".", dns.TypeA, 2, forgetful(honest)), "gives no answer in 2s to one of the questions"},
+		{"the cache refuses", func(q *dns.Msg) *dns.Msg {
+			if q.Question[0].Name == "." && q.Question[0].Qtype == dns.TypeA {
+				return refusing(q, dns.RcodeRefused)
+			}
+			return honest(q)
+		}, "to one of the questions"},
+		{"one of each zone", dropping("home.arpa.", dns.TypeSOA, 1, dropping("10.in-addr.arpa.", dns.TypeSOA, 1, echo)), "sets AD on home.arpa."},
+	} {
+		t.Run(tc.what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var net wires
+				net.set(one.String(), tc.server)
+				r := resolver(t, Config{Mode: TrustAD, Dial: net.dial, Servers: []netip.AddrPort{one}})
+				h := r.Probe(t.Context())
+				if h.Validates != (tc.problem == "") || !strings.Contains(h.Problem, tc.problem) {
+					t.Errorf("%+v", h)
+				}
+			})
+		})
+	}
+}
+
+// TestRemoteServerFirst holds that a server which is not on loopback is told that
+// first, whatever else is wrong with it: as long as it is so, nothing else helps.
+func TestRemoteServerFirst(t *testing.T) {
+	far := netip.MustParseAddrPort("192.0.2.53:53")
+	for what, a := range map[string]answerer{
+		"refuses":       func(q *dns.Msg) *dns.Msg { return refusing(q, dns.RcodeRefused) },
+		"knows no root": func(q *dns.Msg) *dns.Msg { return soaOf(t, replyTo(q), ".") },
+		"forwards":      forwarder(t, silent),
+	} {
+		var net wires
+		net.set(far.String(), a)
+		r := resolver(t, Config{Mode: TrustAD, Dial: net.dial, Servers: []netip.AddrPort{far}})
+		h := r.Probe(t.Context())
+		if !strings.HasPrefix(h.Problem, far.String()+" is not on loopback") || !strings.Contains(h.Problem, "trust_remote = true") || h.Servers[0].Answers != (what == "forwards") {
+			t.Errorf("%s: %+v", what, h)
+		}
+	}
 }
