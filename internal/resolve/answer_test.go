@@ -164,11 +164,32 @@ func TestNames(t *testing.T) {
 		asked <- q.Question[0].Name
 		return secure(answering(q, rr(t, "b.example. 60 IN A 192.0.2.1")...))
 	})
+	absent := func(outcome verdict.Outcome, proof verdict.Proof, ttl time.Duration) bool {
+		return outcome == verdict.NXDomain && proof == verdict.Secure && ttl == time.Hour
+	}
+	broken := func(f *verdict.Failure) bool { return f != nil && strings.Contains(f.Detail, "not a host name") }
 	for _, name := range []string{
-		"", ".", "..", "a..b", ".a", "a b", `a\032b`, "bücher.example", "a\nb", "*.example", "a/b",
-		strings.Repeat("a", 64), strings.Repeat("a.", 127) + "a",
+		"..", "a..b", ".a", "a..", strings.Repeat("a", 64), strings.Repeat("a.", 127) + "a", "_25._tcp." + strings.Repeat("a.", 122) + "a",
+		strings.Repeat(`\255`, 64), strings.Repeat(`\255.`, 127) + "a", strings.Repeat("a b.", 80) + "a", strings.Repeat("a", 1<<20),
 	} {
-		if a := r.Session().A(t.Context(), name); a.Outcome != verdict.Failed || !strings.Contains(a.Failure.Detail, "not a host name") {
+		s, ctx := r.Session(), t.Context()
+		a, l := s.A(ctx, name), s.TLSA(ctx, name)
+		if !absent(a.Outcome, a.Proof, a.TTL) || !absent(l.Outcome, l.Proof, l.TTL) {
+			t.Errorf("%.20q cannot exist: %+v, %+v", name, a, l)
+		}
+	}
+	for _, name := range []string{
+		"a b", `a\032b`, "bücher.example", `b\195\188cher.example`, "a\nb", "*.example", "a/b", `a\`, `\`, `a\046b`,
+		strings.Repeat(`\255`, 63), strings.Repeat(`\255.`, 126) + "a",
+	} {
+		s, ctx := r.Session(), t.Context()
+		a, aaaa, l := s.A(ctx, name), s.AAAA(ctx, name), s.TLSA(ctx, name)
+		if !absent(a.Outcome, a.Proof, a.TTL) || !absent(aaaa.Outcome, aaaa.Proof, aaaa.TTL) || !broken(l.Failure) {
+			t.Errorf("%q is no host: %+v, %+v", name, a, l)
+		}
+	}
+	for _, name := range []string{"", "."} {
+		if a := r.Session().A(t.Context(), name); !broken(a.Failure) {
 			t.Errorf("%q: %+v", name, a)
 		}
 	}
@@ -207,7 +228,7 @@ func TestLookupAddrs(t *testing.T) {
 		"none.example":   "[] resolve: no address: none.example",
 		"half.example":   "[] resolve: lookup failed: A half.example: SERVFAIL",
 		"broken.example": "[] resolve: lookup failed: A broken.example: SERVFAIL",
-		"not a name":     "[] resolve: lookup failed: A not a name: not a host name: not a name",
+		"not a name":     "[] resolve: no address: not a name",
 	} {
 		addrs, err := r.LookupAddrs(t.Context(), host)
 		if got := fmt.Sprint(addrs, err); !strings.HasPrefix(got, want) {

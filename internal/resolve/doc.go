@@ -43,7 +43,7 @@
 // Knot Resolver 5.6, systemd-resolved 252 with DNSSEC=yes, and dnsmasq 2.90 with
 // dnssec, with proxy-dnssec and a cache (refused: it forgets AD), and without.
 //
-// Mode Off proves nothing: all answers are Indeterminate, and the caller must know
+// Mode Off proves nothing: all answers of servers are Indeterminate, and the caller must know
 // from its own configuration that this is no defect.
 //
 // # What a reply must be
@@ -65,7 +65,7 @@
 // Fault is
 //
 //	Remote    SERVFAIL or silence of a server that is well otherwise; a reply that
-//	          makes no sense; a name that is no host name
+//	          makes no sense; records wanted of a name that is no host's
 //	Operator  a server that cannot be reached, refuses, does not recurse, was told
 //	          to block the name, or fails its probe
 //	Ours      the budget is spent, or the caller gave up
@@ -88,9 +88,13 @@
 // has the fewest.
 //
 // Names are given as A-labels of letters, digits, hyphens and underscores, with or
-// without the trailing dot. Any other name is Failed without being asked: no MTA
-// connects to it. Host names in answers are in lower case without the trailing dot;
-// what no host name has is written \DDD. TXT holds any octets.
+// without the trailing dot. Others are not asked for. A name that no zone can have,
+// with a label that is empty or longer than 63 octets, or more than 255 on the wire, is
+// NXDomain, Secure, for an hour: also a TLSA name that is too long because its host's
+// is nearly so. A name that a zone can have and no host, with a space or a U-label, is
+// answered so for A and AAAA, since no MTA connects to it; other types are Failed
+// there. Host names in answers are in lower case without the trailing dot; what no
+// host name has is written \DDD. TXT holds any octets.
 //
 // # What it does not do
 //

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -101,10 +102,10 @@ func (s *Session) CNAME(ctx context.Context, name string) verdict.Answer[string]
 // its way, or sends it. A flight that ended because its first asker gave up is
 // flown again for the others.
 func (s *Session) lookup(ctx context.Context, name string, rrtype uint16) result {
-	q, ok := newQuestion(name, rrtype)
-	if !ok {
-		return failed(verdict.Remote, "not a host name: "+printable(name))
+	if kindOf(name) != hostish {
+		return unaskable(name, rrtype)
 	}
+	q := newQuestion(name, rrtype)
 	for {
 		s.mu.Lock()
 		f := s.flights[q]
@@ -121,6 +122,25 @@ func (s *Session) lookup(ctx context.Context, name string, rrtype uint16) result
 			return gaveUp(ctx, q)
 		}
 	}
+}
+
+// byRule is how long the answer about a name that is not asked for holds: it will
+// never be another, but the set it stands in may change.
+const byRule = time.Hour
+
+// unaskable answers for a name that is no host's. One that no zone can have has no
+// records of any type, such as TLSA records of a host whose own name is as long as
+// can be: the rules of the DNS prove it. One that a zone can have, but no host (white
+// space, U-labels), has no addresses as far as mail goes: no MTA connects to it, and
+// no certificate names it. So an MX record with such a name is one of a host that
+// does not exist, and mail need not wait for it. Of other records nothing is known
+// there, and to call TLSA records absent that may exist would be a downgrade.
+func unaskable(name string, rrtype uint16) result {
+	k := kindOf(name)
+	if k == impossible || k == foreign && (rrtype == dns.TypeA || rrtype == dns.TypeAAAA) {
+		return result{outcome: verdict.NXDomain, proof: verdict.Secure, ttl: byRule}
+	}
+	return failed(verdict.Remote, "not a host name: "+printable(name))
 }
 
 // fly sends a question for everyone who asks it. It is entered with s.mu held.

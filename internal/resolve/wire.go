@@ -36,31 +36,58 @@ func (q question) String() string {
 	return strings.TrimSuffix(q.name, ".") + " " + dns.TypeToString[q.rrtype]
 }
 
-// newQuestion reports whether a name can be that of a host or of a service of
-// one: A-labels of 1 to 63 octets, 253 in all (RFC 1035 §2.3.4, with the
-// underscore of RFC 8552). Other names exist in DNS, but no MTA connects to them.
-func newQuestion(name string, rrtype uint16) (question, bool) {
+// newQuestion asks for a name of kind hostish.
+func newQuestion(name string, rrtype uint16) question {
+	return question{lower(strings.TrimSuffix(name, ".")) + ".", rrtype, dns.ClassINET}
+}
+
+// kind is what a name can be.
+type kind uint8
+
+const (
+	// nameless: the root, or no name at all.
+	nameless kind = iota
+	// impossible: no zone can have it.
+	impossible
+	// foreign: a zone can have it, but no host is called so.
+	foreign
+	// hostish: the name of a host, or of a service of one.
+	hostish
+)
+
+// kindOf reads a name as it is written here, with \DDD for what no host name has. In
+// the DNS it has labels of 1 to 63 octets, 255 octets in all with their lengths
+// (RFC 1035 §2.3.4). That of a host has A-labels of letters, digits and hyphens, or
+// underscores as in RFC 8552.
+func kindOf(name string) kind {
 	name = strings.TrimSuffix(name, ".")
-	if name == "" || len(name) > 253 {
-		return question{}, false
+	if name == "" {
+		return nameless
 	}
-	label := 0
-	for i := range len(name) {
-		switch c := name[i]; {
-		case c == '.':
+	k, label, size := hostish, 0, 2
+	for i := 0; i < len(name) && size <= 255; i++ {
+		size++
+		if name[i] == '.' {
 			if label == 0 {
-				return question{}, false
+				return impossible
 			}
 			label = 0
 			continue
-		case !hostOctet(c):
-			return question{}, false
+		}
+		if !hostOctet(name[i]) {
+			k = foreign
+		}
+		if name[i] == '\\' {
+			_, i = escaped(name, i)
 		}
 		if label++; label > 63 {
-			return question{}, false
+			return impossible
 		}
 	}
-	return question{lower(name) + ".", rrtype, dns.ClassINET}, label > 0
+	if label == 0 || size > 255 {
+		return impossible
+	}
+	return k
 }
 
 func hostOctet(c byte) bool {
