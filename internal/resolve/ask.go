@@ -17,6 +17,7 @@ var (
 	errLame    = errors.New("lame")
 	errRcode   = errors.New("refused")
 	errFailing = errors.New("failing")
+	errStale   = errors.New("stale answer")
 )
 
 // lapse is a try that gave no answer.
@@ -32,9 +33,11 @@ type lapse struct {
 // SERVFAIL one more server is asked, since the first may be sick, but only one
 // whose word is worth as much: a server that does not validate must not overrule
 // one that says bogus.
-func (s *Session) ask(ctx context.Context, q question) result {
-	if s.r.scheme.probed() {
-		s.r.ready(ctx)
+func (s *Session) ask(ctx context.Context, q question, f *flight) result {
+	if s.r.scheme.probed() && ctx.Err() == nil {
+		if s.r.ready(ctx); ctx.Err() != nil {
+			return abandoned(ctx, verdict.Operator, fmt.Sprintf("%v while the name servers were probed", q))
+		}
 	}
 	var lapses []lapse
 	failing, validated := 0, false
@@ -45,12 +48,12 @@ func (s *Session) ask(ctx context.Context, q question) result {
 		if failing > 0 && validated && !srv.health().Validates {
 			continue
 		}
-		res, miss := s.try(ctx, srv, q)
+		res, miss := s.try(ctx, srv, q, f)
 		if miss == nil {
 			return res
 		}
 		if ctx.Err() != nil {
-			return gaveUp(ctx, q)
+			return gaveUp(ctx, q, f)
 		}
 		lapses = append(lapses, *miss)
 		switch miss.kind {
@@ -88,8 +91,12 @@ func (r *Resolver) order() []*server {
 }
 
 // try asks one server once.
-func (s *Session) try(ctx context.Context, srv *server, q question) (result, *lapse) {
-	m, err := s.r.question(ctx, srv, q, errand{&s.share, s.spend})
+func (s *Session) try(ctx context.Context, srv *server, q question, f *flight) (result, *lapse) {
+	m, err := s.r.question(ctx, srv, q, s.errand(f, srv))
+	if err != nil && ctx.Err() != nil {
+		// The server had less than its time, and is not to blame.
+		return result{}, &lapse{kind: errBusy}
+	}
 	var res result
 	if err == nil {
 		res, err = interpret(q, m)
@@ -102,7 +109,7 @@ func (s *Session) try(ctx context.Context, srv *server, q question) (result, *la
 }
 
 // question sends one question to one server and returns a reply with NOERROR or
-// NXDOMAIN. With errFailing and errRcode the reply is returned as well.
+// NXDOMAIN. With errFailing, errStale and errRcode the reply is returned as well.
 func (r *Resolver) question(ctx context.Context, srv *server, q question, on errand) (*dns.Msg, error) {
 	packet, err := r.exchange(ctx, srv, q.query(r.scheme.bits()), on)
 	if err != nil {
@@ -114,6 +121,9 @@ func (r *Resolver) question(ctx context.Context, srv *server, q question, on err
 	}
 	switch m.Rcode {
 	case dns.RcodeSuccess, dns.RcodeNameError:
+		if outlived(m) {
+			return m, errStale
+		}
 		return m, nil
 	case dns.RcodeServerFailure:
 		return m, errFailing
@@ -129,6 +139,8 @@ func (r *Resolver) miss(srv *server, m *dns.Msg, err error) *lapse {
 		return &lapse{kind: errBudget, fault: verdict.Ours, detail: fmt.Sprintf("%v (%d)", errBudget, Budget)}
 	case errors.Is(err, errFailing):
 		return r.servfail(srv, m)
+	case errors.Is(err, errStale):
+		return &lapse{kind: errFailing, fault: srv.remoteUnlessSick(), detail: "a stale answer from " + srv.name + explain(m)}
 	case errors.Is(err, errSilent):
 		srv.blame(r.now())
 		return &lapse{
@@ -188,9 +200,19 @@ func summary(lapses []lapse) result {
 	return res
 }
 
-// gaveUp is the failure of a question whose asker ended it.
-func gaveUp(ctx context.Context, q question) result {
-	res := failed(verdict.Ours, fmt.Sprintf("gave up on %v: %v", q, context.Cause(ctx)))
+// gaveUp is the failure of a question whose asker ended it: of whoever was waited
+// for. That a server which is well does not answer in time is the destination's, or
+// else everyone could make this program report its own failure by keeping silent.
+func gaveUp(ctx context.Context, q question, f *flight) result {
+	srv := f.at.Load()
+	if srv == nil {
+		return abandoned(ctx, verdict.Ours, fmt.Sprintf("%v before it was sent", q))
+	}
+	return abandoned(ctx, srv.remoteUnlessSick(), fmt.Sprintf("%v, unanswered by %s", q, srv.name))
+}
+
+func abandoned(ctx context.Context, fault verdict.Fault, what string) result {
+	res := failed(fault, fmt.Sprintf("gave up on %s: %v", what, context.Cause(ctx)))
 	res.abandoned = true
 	return res
 }
@@ -240,6 +262,18 @@ func extended(m *dns.Msg) (uint16, string) {
 		}
 	}
 	return code, why
+}
+
+// outlived reports whether an answer, or a denial, was kept beyond its time since no
+// new one could be had (RFC 8914 §4.4, §4.20). Nothing stale is taken: withdrawn TLSA
+// records would make mail fail, and a denial that a new record has ended would let it
+// out unprotected, for as long as someone keeps the zone's servers out of reach.
+func outlived(m *dns.Msg) bool {
+	opt := m.IsEdns0()
+	return opt != nil && slices.ContainsFunc(opt.Option, func(o dns.EDNS0) bool {
+		ede, ok := o.(*dns.EDNS0_EDE)
+		return ok && (ede.InfoCode == dns.ExtendedErrorCodeStaleAnswer || ede.InfoCode == dns.ExtendedErrorCodeStaleNXDOMAINAnswer)
+	})
 }
 
 // bogusCode reports whether an extended error says that validation failed

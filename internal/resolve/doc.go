@@ -64,14 +64,16 @@
 // An answer that is Failed says in one line what happened and names the server; its
 // Fault is
 //
-//	Remote    SERVFAIL or silence of a server that is well otherwise; a reply that
+//	Remote    SERVFAIL or silence of a server that is well otherwise, also where the
+//	          caller would wait no longer; an answer marked stale; a reply that
 //	          makes no sense; records wanted of a name that is no host's
 //	Operator  a server that cannot be reached, refuses, does not recurse, was told
-//	          to block the name, or fails its probe
-//	Ours      the budget is spent, or the caller gave up
+//	          to block the name, or fails its probe or does not end it in time
+//	Ours      the budget is spent, or the caller gave up before the question was sent
 //
 // SERVFAIL is all that a validator says of bogus data. Where it adds an extended
-// error that says so (RFC 8914 §4), the proof is Bogus, else Indeterminate.
+// error that says so (RFC 8914 §4), the proof is Bogus, else Indeterminate. What it
+// marks as stale, answer or denial, fails for every type: nothing stale is ever used.
 //
 // # Limits
 //
@@ -98,7 +100,8 @@
 //
 // # What it does not do
 //
-// It keeps nothing beyond a session, follows no referral, uses no search list and no
+// It does not notice stale answers of a resolver that does not mark them (Unbound
+// does with ede-serve-expired, beside serve-expired). It keeps nothing beyond a session, follows no referral, uses no search list and no
 // hosts file, and re-reads resolv.conf never. It cannot see that a resolver was told
 // to let bogus data pass (Unbound's val-permissive-mode), to leave some names unchecked
 // (negative trust anchors), or that a forwarder on loopback without a cache passes on

@@ -68,6 +68,8 @@ func FuzzReply(f *testing.F) {
 		}
 		checkLine(t, r.miss(srv, m, errFailing).detail)
 		checkLine(t, r.miss(srv, m, errRcode).detail)
+		checkLine(t, r.miss(srv, m, errStale).detail)
+		outlived(m)
 		useOfAD(q, m)
 		res, err := interpret(q, m)
 		if err != nil {
@@ -159,6 +161,31 @@ func FuzzSystem(f *testing.F) {
 			if !addr.IsValid() || addr.Port() != 53 {
 				t.Fatalf("%v", addr)
 			}
+		}
+	})
+}
+
+// FuzzName holds that what is asked for fits into a query, and that without escapes
+// exactly those names are called impossible that do not.
+func FuzzName(f *testing.F) {
+	for _, seed := range []string{
+		"", ".", "mx.example.com", "_25._tcp.mx.example.", "a..b", ".a", "a..", `a\032b.example`, `a\`, "a b", "b\xc3\xbccher.example",
+		strings.Repeat("a", 63), strings.Repeat("a", 64), strings.Repeat("a.", 126) + "a", strings.Repeat("a.", 127) + "a", strings.Repeat(`\255`, 64),
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		k := kindOf(s)
+		size, err := dns.PackDomainName(dns.Fqdn(s), make([]byte, 300), 0, nil, false)
+		if k == hostish {
+			q := newQuestion(s, dns.TypeA)
+			m := new(dns.Msg)
+			if e := m.Unpack(q.query(queryBits{})); e != nil || m.Question[0].Name != q.name || err != nil {
+				t.Fatalf("%q: %v, %v", s, e, err)
+			}
+		}
+		if k != nameless && !strings.Contains(s, `\`) && (k == impossible) != (err != nil || size > 255) {
+			t.Fatalf("%q is of kind %d: %d octets, %v", s, k, size, err)
 		}
 	})
 }

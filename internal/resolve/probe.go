@@ -124,7 +124,7 @@ func (r *Resolver) probeRoot(ctx context.Context, srv *server) (*dns.Msg, string
 		return m, ""
 	case err == nil:
 		return nil, srv.name + " knows no root servers: check its way to the internet"
-	case errors.Is(err, errFailing):
+	case errors.Is(err, errFailing), errors.Is(err, errStale):
 		return nil, fmt.Sprintf("%s fails for the root itself (%s%s): check its trust anchor, this host's clock, and the resolver's way to the internet",
 			srv.name, rcode(m), explain(m))
 	case errors.Is(err, errRcode):

@@ -30,6 +30,8 @@ type Session struct {
 type flight struct {
 	done   chan struct{}
 	result result
+	// at is the server that was sent the question last; nil before the first.
+	at atomic.Pointer[server]
 }
 
 // Session begins a destination.
@@ -51,6 +53,17 @@ type errand struct {
 // free is the errand of a probe: it has no budget, and waits for nobody's other
 // questions.
 func free() errand { return errand{new(share), func() bool { return true }} }
+
+// errand is that of a flight to a server.
+func (s *Session) errand(f *flight, srv *server) errand {
+	return errand{&s.share, func() bool {
+		if !s.spend() {
+			return false
+		}
+		f.at.Store(srv)
+		return true
+	}}
+}
 
 // spend takes one question from the budget and reports whether there was one.
 func (s *Session) spend() bool {
@@ -119,7 +132,7 @@ func (s *Session) lookup(ctx context.Context, name string, rrtype uint16) result
 				return f.result
 			}
 		case <-ctx.Done():
-			return gaveUp(ctx, q)
+			return gaveUp(ctx, q, f)
 		}
 	}
 }
@@ -148,7 +161,7 @@ func (s *Session) fly(ctx context.Context, q question) result {
 	f := &flight{done: make(chan struct{})}
 	s.flights[q] = f
 	s.mu.Unlock()
-	f.result = s.ask(ctx, q)
+	f.result = s.ask(ctx, q, f)
 	if f.result.abandoned {
 		s.mu.Lock()
 		delete(s.flights, q)

@@ -104,7 +104,7 @@ func TestAbandoned(t *testing.T) {
 		begin := time.Now()
 		cancel(reason)
 		all.Wait()
-		if !first.Broken() || first.Failure.Detail != "gave up on mx.example A: the client went away" {
+		if !first.Broken() || first.Failure.Detail != "gave up on mx.example A, unanswered by 127.0.0.1:53: the client went away" {
 			t.Errorf("first: %+v", first.Failure)
 		}
 		if !second.Exists() || time.Since(begin) != 0 {

@@ -104,15 +104,13 @@ func (r *Resolver) overTCP(ctx context.Context, srv *server, query []byte) ([]by
 	return packet, nil
 }
 
-// connect dials with the context's deadline; release closes the connection. When
-// the context ends early, so does every read and write.
+// connect dials; release closes the connection. Reads and writes end with the
+// context and not by a deadline of their own, which could be a moment earlier: that a
+// try ends because its asker's time is over must show in the asker's context.
 func (r *Resolver) connect(ctx context.Context, network string, srv *server) (net.Conn, func(), error) {
 	conn, err := r.dial(ctx, network, srv.name)
 	if err != nil {
 		return nil, nil, classify(err)
-	}
-	if deadline, ok := ctx.Deadline(); ok {
-		_ = conn.SetDeadline(deadline)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	return conn, func() { stop(); _ = conn.Close() }, nil
