@@ -335,6 +335,7 @@ func (e *Engine) keep(d nexthop.Destination, x *Explanation, epoch uint64) {
 	if old, ok := e.holds(d, now); ok && x.Ruling.Provisional && laxer(x.Ruling.Verdict, old.ruled.Verdict) {
 		x.InForce = old.ruled
 		e.postpone(d, old, now)
+		e.why.Set(d, x)
 		return
 	}
 	if e.epoch.Load() != epoch {

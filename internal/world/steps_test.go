@@ -278,7 +278,10 @@ func (p *player) agree() error {
 		}
 		return nil
 	}
-	if got := a.report.Replies[canonical(a.mapName)]; got != a.reply {
+	// Two replies of the longest policies do not fit in one report: it then holds
+	// the beginning of one.
+	got := a.report.Replies[canonical(a.mapName)]
+	if begin, cut := strings.CutSuffix(got, "..."); got != a.reply && !(cut && a.report.Truncated && strings.HasPrefix(a.reply, begin)) {
 		return fmt.Errorf("%q, but the json map says %q", clip(a.reply), clip(got))
 	}
 	level, _, _ := strings.Cut(strings.TrimPrefix(a.reply, "OK "), " ")
