@@ -101,7 +101,7 @@ func (c *conn) answer(ctx context.Context, payload []byte) bool {
 	reply := c.call(ctx, req)
 	if err := checkReply(reply); err != nil {
 		c.srv.count.badReplies.Add(1)
-		c.srv.report(problemReply, slog.LevelError, "the handler's reply cannot be sent", slog.Any("err", err))
+		c.srv.report(problemReply, slog.LevelError, "the handler's reply cannot be sent", slog.Any("error", err))
 		reply = AppendTemp(c.reply[:0], "internal error")
 	}
 	c.out = AppendNetstring(c.out, reply)
@@ -193,7 +193,7 @@ func (c *conn) flush(now time.Duration) bool {
 func (c *conn) refuse(err error) {
 	c.srv.count.malformed.Add(1)
 	c.srv.report(problemRequest, slog.LevelWarn, "closed a connection: not a request",
-		slog.Any("err", err), slog.String("client", c.nc.RemoteAddr().String()))
+		slog.Any("error", err), slog.String("client", c.nc.RemoteAddr().String()))
 	c.flush(c.srv.now())
 }
 

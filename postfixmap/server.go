@@ -241,7 +241,7 @@ func (s *Server) end(l *net.Listener) {
 // server that only waits stays deaf for as long as its idle clients like.
 func (s *Server) acceptFailed(err error) {
 	s.count.ae.Add(1)
-	s.report(problemAccept, slog.LevelError, "accept failed, trying again", slog.Any("err", err))
+	s.report(problemAccept, slog.LevelError, "accept failed, trying again", slog.Any("error", err))
 	for _, scarce := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM} {
 		if !errors.Is(err, scarce) {
 			continue

@@ -47,8 +47,8 @@ SIGTERM finishes what is under way and ends, SIGUSR1 switches debug records.`,
 // configError gives a bad configuration its exit code: a supervisor should not
 // start the daemon again with it.
 func configError(err error) error {
-	var problems config.Problems
-	if errors.As(err, &problems) {
+	var unusable *daemon.ConfigError
+	if errors.As(err, &unusable) {
 		return exit{exitUsage, err}
 	}
 	if err != nil {

@@ -15,6 +15,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -52,17 +53,27 @@ type Options struct {
 	Stdout, Stderr io.Writer
 }
 
+// ConfigError says that the configuration cannot be used: to start again without
+// changing it is of no use.
+type ConfigError struct{ Cause error }
+
+// Error returns the cause's text.
+func (e *ConfigError) Error() string { return e.Cause.Error() }
+
+// Unwrap returns the cause.
+func (e *ConfigError) Unwrap() error { return e.Cause }
+
 // LoadConfig reads the named file; with no name DefaultConfigFile, or the embedded
-// defaults where that does not exist.
+// defaults where that does not exist. Errors are *ConfigError.
 func LoadConfig(name string) (*config.Config, error) {
-	if name != "" {
-		return config.Load(name)
-	}
-	cfg, err := config.Load(DefaultConfigFile)
-	if errors.Is(err, fs.ErrNotExist) {
+	cfg, err := config.Load(cmp.Or(name, DefaultConfigFile))
+	switch {
+	case err == nil:
+		return cfg, nil
+	case name == "" && errors.Is(err, fs.ErrNotExist):
 		return config.Default(), nil
 	}
-	return cfg, err
+	return nil, &ConfigError{err}
 }
 
 // Run is the daemon. It returns nil after a drain, else what made it impossible
@@ -123,9 +134,14 @@ func (d *daemon) warn(cfg *config.Config) {
 	}
 }
 
-// openStore opens the file, or keeps policies in memory where it cannot be had.
+// openStore opens the file, or keeps policies in memory where it cannot be had. A
+// file that another process has is a second daemon, which must not run on as if
+// it knew no policy.
 func (d *daemon) openStore(path string) (*store.Store, error) {
 	st, err := store.Open(path, d.log)
+	if errors.Is(err, store.ErrLocked) {
+		return nil, &ConfigError{fmt.Errorf("%w: is another policyd running? [store] path names another file", err)}
+	}
 	if err == nil || path == "" {
 		return st, err
 	}
@@ -310,7 +326,7 @@ func (d *daemon) ServeMap(ctx context.Context, req postfixmap.Request, reply []b
 // announce prints what to put in main.cf, and tells systemd.
 func (d *daemon) announce(listeners []net.Listener) {
 	for _, l := range listeners {
-		fmt.Fprintf(d.opt.Stdout, "# main.cf\nsmtp_tls_policy_maps = socketmap:%s:postfix\nsmtp_dns_support_level = dnssec\nsmtp_tls_security_level = may\n", address(l))
+		fmt.Fprintf(d.opt.Stdout, "# main.cf\nsmtp_tls_policy_maps = socketmap:%s:postfix\nsmtp_dns_support_level = dnssec\nsmtp_tls_security_level = may\nsmtp_tls_CAfile = /etc/ssl/certs/ca-certificates.crt\n", address(l))
 		break
 	}
 	d.notify(sd.SdNotifyReady)

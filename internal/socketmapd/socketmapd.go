@@ -7,7 +7,7 @@
 // The first word of a request, the map name, chooses the dialect; there is one file
 // for each:
 //
-//	postfix, QUERY                    smtp_tls_policy_maps of every Postfix from 3.4
+//	postfix, QUERY, query             smtp_tls_policy_maps of every Postfix from 3.4
 //	postfix-tlsrpt, QUERYwithTLSRPT   the same, with what Postfix 3.10 reports (RFC 8460)
 //	json                              the whole ruling, for "policyd explain" and other programs;
 //	                                  cut, and saying so, where it would not fit in a reply
@@ -98,7 +98,7 @@ func dialects() []struct {
 func (r *Responder) ServeMap(ctx context.Context, req postfixmap.Request, reply []byte) []byte {
 	var spell dialect
 	switch string(req.Map) {
-	case "postfix", "QUERY":
+	case "postfix", "QUERY", "query":
 		spell = appendPostfix
 	case "postfix-tlsrpt", "QUERYwithTLSRPT":
 		spell = appendTLSRPT

@@ -248,7 +248,7 @@ func TestKeys(t *testing.T) {
 }
 
 func TestMaps(t *testing.T) {
-	for _, name := range []string{"postfix", "QUERY", "postfix-tlsrpt", "QUERYwithTLSRPT"} {
+	for _, name := range []string{"postfix", "QUERY", "query", "postfix-tlsrpt", "QUERYwithTLSRPT"} {
 		if got := serve(&fixed{verdict: verdict.DANEOnly{}, known: true}, Options{}, name, "example.com"); got != "OK dane-only" {
 			t.Errorf("%s: %q", name, got)
 		}
@@ -278,7 +278,7 @@ func TestObserve(t *testing.T) {
 // TestObserveTellsNothing: in observe mode the MTA is told "not found" whatever it
 // asks of a map that exists.
 func TestObserveTellsNothing(t *testing.T) {
-	for _, name := range []string{"postfix", "QUERY", "postfix-tlsrpt", "QUERYwithTLSRPT"} {
+	for _, name := range []string{"postfix", "QUERY", "query", "postfix-tlsrpt", "QUERYwithTLSRPT"} {
 		for _, key := range []string{"", "a..b", "[mx.example.com", "example.com:x", "*", "[192.0.2.1]", ".example.com"} {
 			if got := serve(&fixed{verdict: verdict.DANEOnly{}}, Options{Observe: true}, name, key); got != "NOTFOUND " {
 				t.Errorf("%s %q: %q", name, key, got)

@@ -257,7 +257,7 @@ func (s *Store) asIs(err error) {
 func (s *Store) salvage(to *file) error {
 	from, err := openReadOnly(s.aside)
 	if err != nil {
-		s.log.Error("store: nothing could be read from the damaged file", "aside", s.aside, "err", err)
+		s.log.Error("store: nothing could be read from the damaged file", "aside", s.aside, "error", err)
 		s.aside = ""
 		return nil
 	}
@@ -286,7 +286,7 @@ func (s *Store) open() (*file, error) {
 		}
 		s.aside = aside
 		s.log.Error("store: the file is damaged; it was moved aside, and what can be read of it is copied to a new one",
-			"path", s.path, "aside", aside, "err", err)
+			"path", s.path, "aside", aside, "error", err)
 		f, err = openFile(s.path)
 	}
 	if err == nil && s.aside != "" {
@@ -298,7 +298,7 @@ func (s *Store) open() (*file, error) {
 		return nil, err
 	}
 	if err := syncDir(s.path); err != nil {
-		s.log.Warn("store: the directory cannot be synced", "path", s.path, "err", err)
+		s.log.Warn("store: the directory cannot be synced", "path", s.path, "error", err)
 	}
 	return f, nil
 }
@@ -324,7 +324,7 @@ func (s *Store) report(err error) {
 		s.failures.Add(1)
 		if !s.failing {
 			s.log.Error("store: policies cannot be written; they stay in memory and would be lost at a restart",
-				"path", s.path, "waiting", len(s.pending), "err", err)
+				"path", s.path, "waiting", len(s.pending), "error", err)
 		}
 	case s.failing:
 		s.log.Info("store: policies are written again", "path", s.path)
@@ -335,7 +335,7 @@ func (s *Store) report(err error) {
 // noteDamage counts damage and says it.
 func (s *Store) noteDamage(err error) {
 	s.damaged.Add(1)
-	s.log.Error("store: the file is damaged", "path", s.path, "err", err)
+	s.log.Error("store: the file is damaged", "path", s.path, "error", err)
 }
 
 // decodeOrNote reads a record; one that cannot be read is counted and logged once.
@@ -353,7 +353,7 @@ func (s *Store) decodeOrNote(domain string, value []byte) (mtasts.Cached, error)
 	if news {
 		s.ignored.Add(1)
 		s.log.Error("store: a record cannot be read; until a policy is fetched, or for a week, it is not known whether the domain has one",
-			"domain", domain, "err", err)
+			"domain", domain, "error", err)
 	}
 	return c, err
 }
