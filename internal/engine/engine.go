@@ -146,7 +146,7 @@ func New(cfg Config) (*Engine, error) {
 	e.cache, err = otter.New(&otter.Options[nexthop.Destination, *entry]{
 		MaximumWeight: uint64(cfg.Entries),
 		Weigher: func(_ nexthop.Destination, n *entry) uint32 {
-			return 1 + uint32(size(n.ruled.Verdict)/entryUnit)
+			return weight(size(n.ruled.Verdict), entryUnit, cfg.Entries)
 		},
 		ExpiryCalculator: otter.ExpiryWritingFunc(func(n otter.Entry[nexthop.Destination, *entry]) time.Duration {
 			return time.Until(n.Value.ruled.Until)
@@ -158,7 +158,7 @@ func New(cfg Config) (*Engine, error) {
 	e.why, err = otter.New(&otter.Options[nexthop.Destination, *Explanation]{
 		MaximumWeight: uint64(min(explanations, cfg.Entries)),
 		Weigher: func(_ nexthop.Destination, x *Explanation) uint32 {
-			return 1 + uint32(x.size()/explanationUnit)
+			return weight(x.size(), explanationUnit, min(explanations, cfg.Entries))
 		},
 	})
 	if err != nil {

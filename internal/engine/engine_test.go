@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"tlsverdict/internal/mtasts"
 	"tlsverdict/internal/nexthop"
 	"tlsverdict/internal/tlsa"
 	"tlsverdict/internal/verdict"
@@ -540,5 +541,33 @@ func TestMemoryIsBounded(t *testing.T) {
 	e.why.CleanUp()
 	if n := e.why.EstimatedSize(); n > 100 {
 		t.Errorf("%d explanations of 3000 records each are kept", n)
+	}
+}
+
+// TestHeavyVerdictIsKept: a long policy fits even in a small cache.
+func TestHeavyVerdictIsKept(t *testing.T) {
+	s := &source{facts: func(_ context.Context, d nexthop.Destination) verdict.Facts {
+		f := unsigned(d, time.Hour)
+		f.MX = verdict.Answer[verdict.MX]{Outcome: verdict.Found, Proof: verdict.Insecure, TTL: time.Hour}
+		text := "version: STSv1\nmode: enforce\nmax_age: 604800\n" + strings.Repeat("mx: *.mail.example.com\n", 2000)
+		policy, err := mtasts.ParsePolicy([]byte(text))
+		if err != nil {
+			panic(err)
+		}
+		f.Rules.STS = verdict.Enforce
+		cached := mtasts.Cached{Domain: d.Name}.AfterSuccess(time.Now(), "1", policy, 0)
+		f.STS = verdict.STSFacts{Settled: true, Policy: &cached}
+		return f
+	}}
+	e := newEngine(t, s, func(c *Config) { c.Entries = 10 })
+	defer e.Close()
+	for range 5 {
+		if r := e.Rule(t.Context(), dest); r.Verdict.Name() != "secure" {
+			t.Fatal(r.Verdict.Name())
+		}
+		e.cache.CleanUp()
+	}
+	if n := s.calls.Load(); n != 1 {
+		t.Errorf("worked out %d times", n)
 	}
 }

@@ -6,6 +6,12 @@ import "tlsverdict/internal/verdict"
 // fixed part. They only have to grow as the memory does: a remote zone chooses how
 // many records it has, and must not choose how much memory this program takes.
 
+// weight is how many places a size takes in a cache of room places: at most an
+// eighth, since what weighs more than the whole would never be kept.
+func weight(size, unit, room int) uint32 {
+	return uint32(min(1+size/unit, max(1, room/8)))
+}
+
 // size is that of a verdict.
 func size(v verdict.Verdict) int {
 	switch v := v.(type) {
