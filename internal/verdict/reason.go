@@ -214,7 +214,7 @@ func (c Code) conclusion() string {
 	case STSUnwritable:
 		return "the MTA-STS policy is enforced, and no mx pattern in it could ever match an MX host"
 	case STSUnlisted:
-		return "this MX host matches no pattern of the MTA-STS policy; the MTA will not use it"
+		return "this MX host matches no pattern of the MTA-STS policy: it must not get the mail"
 	case PrefixAll:
 		return "every MX name begins with starttls- or smtps-, and the MX records are signed"
 	case PrefixObserved:
