@@ -84,6 +84,10 @@ func Parse(key string) (Destination, error) {
 	if err != nil {
 		return Destination{}, err
 	}
+	if isLiteral(name) {
+		// A trailing dot, or digits of another script, had hidden it.
+		return Destination{}, ErrLiteral
+	}
 	return Destination{Name: name, Port: port, Host: host}, nil
 }
 

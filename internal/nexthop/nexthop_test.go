@@ -53,6 +53,9 @@ func TestParseRefuses(t *testing.T) {
 		{"[ipv6:2001:db8::1]:25", ErrLiteral},
 		{"[2001:db8::1]", ErrLiteral},
 		{"2001:db8::1", ErrLiteral},
+		{"192.0.2.1.", ErrLiteral},
+		{"[192.0.2.1.]", ErrLiteral},
+		{"\uff11\uff19\uff12.0.2.1", ErrLiteral},
 		{"", ErrInvalid},
 		{"*", ErrInvalid},
 		{"a..b", ErrInvalid},
@@ -78,7 +81,7 @@ func TestParseRefuses(t *testing.T) {
 // FuzzParse holds that a destination's own spelling parses to the same
 // destination, and that nothing else than a host name comes out.
 func FuzzParse(f *testing.F) {
-	for _, seed := range []string{"example.com", "[mx.example.com]:587", "bücher.example", "[IPv6:::1]", "a..b", ".x", "xn--bcher-kva.example:26"} {
+	for _, seed := range []string{"example.com", "[mx.example.com]:587", "bücher.example", "[IPv6:::1]", "a..b", ".x", "xn--bcher-kva.example:26", "0.0.0.0.", "b\x81"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, key string) {
