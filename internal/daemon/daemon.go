@@ -282,6 +282,8 @@ func (d *daemon) reload(ctx context.Context) {
 	}
 	d.cfg = cfg
 	d.level.Set(cfg.Log.Level)
+	// One refresher at a time: it must tell the engine that is asked.
+	d.stack.Load().Quiesce()
 	next.Start()
 	d.retire(ctx, d.stack.Swap(next))
 	d.log.Info("configuration reloaded", "file", cfg.File)

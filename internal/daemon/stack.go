@@ -127,12 +127,17 @@ func (s *Stack) Start() {
 	}
 }
 
-// Close ends what Start began, and the engine.
-func (s *Stack) Close() {
+// Quiesce ends what Start began, and leaves the engine to those who wait for it.
+func (s *Stack) Quiesce() {
 	if s.stop != nil {
 		s.stop()
 	}
 	s.running.Wait()
+}
+
+// Close ends what Start began, and the engine.
+func (s *Stack) Close() {
+	s.Quiesce()
 	s.Engine.Close()
 }
 

@@ -263,18 +263,19 @@ func (e *Engine) work(d nexthop.Destination) (x *Explanation) {
 		if r := recover(); r != nil {
 			e.counts.panics.Add(1)
 			e.cfg.Log.Error("a defect in tlsverdict defers mail of one destination", "dest", d.String(), "panic", r, "stack", string(debug.Stack()))
-			x = e.nothing(d, "internal error while working out "+d.Name)
+			x = e.nothing(d, "internal error while working out "+d.Name, e.epoch.Load())
 		}
 	}()
+	epoch := e.epoch.Load()
 	if !e.enter() {
 		e.counts.busy.Add(1)
 		e.crowd.Do(func() {
 			e.cfg.Log.Warn("too many destinations are being worked out; some askers are told to come back", "dest", d.String(), "refused", e.counts.busy.Load())
 		})
-		return e.nothing(d, "too many destinations are being worked out; ask again")
+		return e.nothing(d, "too many destinations are being worked out; ask again", epoch)
 	}
 	defer func() { <-e.slots }()
-	start, epoch := time.Now(), e.epoch.Load()
+	start := time.Now()
 	x = &Explanation{Facts: e.facts(d)}
 	x.Took = time.Since(start)
 	x.Ruling = verdict.Decide(x.Facts)
@@ -285,12 +286,12 @@ func (e *Engine) work(d nexthop.Destination) (x *Explanation) {
 
 // nothing ends a flight that came to nothing by our fault. A refresh is tried
 // again, and the verdict that it was for holds.
-func (e *Engine) nothing(d nexthop.Destination, text string) *Explanation {
+func (e *Engine) nothing(d nexthop.Destination, text string, epoch uint64) *Explanation {
 	x := e.unkept(d, verdict.Defer{Fault: verdict.Ours, Text: text})
 	now := time.Now()
 	if old, ok := e.holds(d, now); ok {
 		x.InForce = old.ruled
-		e.postpone(d, old, now)
+		e.set(d, postponed(old, now), epoch)
 	}
 	return x
 }
@@ -334,16 +335,22 @@ func (e *Engine) keep(d nexthop.Destination, x *Explanation, epoch uint64) {
 	x.InForce = Ruled{Verdict: x.Ruling.Verdict, Source: x.Ruling.Source, Until: now.Add(life)}
 	if old, ok := e.holds(d, now); ok && x.Ruling.Provisional && laxer(x.Ruling.Verdict, old.ruled.Verdict) {
 		x.InForce = old.ruled
-		e.postpone(d, old, now)
 		e.why.Set(d, x)
+		e.set(d, postponed(old, now), epoch)
 		return
 	}
-	if e.epoch.Load() != epoch {
-		x.InForce.Until = now
-		return
-	}
-	e.cache.Set(d, &entry{ruled: x.InForce, refresh: now.Add(again)})
 	e.why.Set(d, x)
+	e.set(d, &entry{ruled: x.InForce, refresh: now.Add(again)}, epoch)
+}
+
+// set stores a verdict, unless something was forgotten since its flight began.
+// Forget counts first and drops then, so that one of the two sees the other.
+func (e *Engine) set(d nexthop.Destination, n *entry, epoch uint64) {
+	e.cache.Set(d, n)
+	if e.epoch.Load() != epoch {
+		e.cache.Invalidate(d)
+		e.why.Invalidate(d)
+	}
 }
 
 // holds returns the verdict that is in force.
@@ -352,16 +359,26 @@ func (e *Engine) holds(d nexthop.Destination, now time.Time) (*entry, bool) {
 	return n, ok && now.Before(n.ruled.Until)
 }
 
-// postpone keeps a verdict whose refresh came to nothing, and has it tried again.
-func (e *Engine) postpone(d nexthop.Destination, old *entry, now time.Time) {
-	e.cache.Set(d, &entry{ruled: old.ruled, refresh: now.Add(spread(verdict.FailureTTL))})
+// postponed is a verdict whose refresh came to nothing: it holds to its end, and
+// the refresh is tried again.
+func postponed(old *entry, now time.Time) *entry {
+	return &entry{ruled: old.ruled, refresh: now.Add(spread(verdict.FailureTTL))}
 }
 
 // laxer reports whether a verdict that a failure is behind must not replace an
 // older one: it demands less, or it defers where an answer is known.
 func laxer(v, old verdict.Verdict) bool {
-	if _, ok := old.(verdict.Defer); ok {
+	switch old.(type) {
+	case verdict.Defer:
 		return false
+	case verdict.DANE:
+		// RFC 8461 §2: what DANE holds hosts to is not replaced by another signal
+		// because a lookup failed, whatever that one demands.
+		switch v.(type) {
+		case verdict.DANE, verdict.DANEOnly:
+			return false
+		}
+		return true
 	}
 	_, deferred := v.(verdict.Defer)
 	return deferred || verdict.Strictness(v) < verdict.Strictness(old)
@@ -379,6 +396,9 @@ func (e *Engine) lifetime(r *verdict.Ruling) (life, again time.Duration) {
 		return life, life - life/5
 	}
 	again = min(life, spread(verdict.FailureTTL))
+	if !e.cfg.RefreshAhead {
+		return again, again
+	}
 	switch r.Verdict.(type) {
 	case verdict.DANEOnly, verdict.STS, verdict.WebPKI, verdict.Encrypt:
 		return min(life, beside), again

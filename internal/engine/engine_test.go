@@ -352,7 +352,7 @@ func TestRefresher(t *testing.T) {
 				if tried["a.example"] > 0 {
 					return []string{"b.example"}
 				}
-				return []string{"a.example", "b.example"}
+				return []string{"a.example", "c.example", "b.example"}
 			},
 			Refresh: func(_ context.Context, domain string) (bool, error) {
 				mu.Lock()
@@ -360,6 +360,9 @@ func TestRefresher(t *testing.T) {
 				tried[domain]++
 				if domain == "b.example" {
 					return false, errors.New("blocked")
+				}
+				if domain == "c.example" {
+					panic("a defect")
 				}
 				return true, nil
 			},

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"log/slog"
+	"runtime/debug"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -73,6 +74,11 @@ func (r *Refresher) pass(ctx context.Context) {
 }
 
 func (r *Refresher) one(ctx context.Context, domain string) {
+	defer func() {
+		if p := recover(); p != nil {
+			r.Log.Error("a defect in tlsverdict spoils the refresh of a policy", "domain", domain, "panic", p, "stack", string(debug.Stack()))
+		}
+	}()
 	ctx, cancel := context.WithTimeout(ctx, refreshDeadline)
 	defer cancel()
 	changed, err := r.Refresh(ctx, domain)

@@ -30,14 +30,19 @@ func size(v verdict.Verdict) int {
 // size is that of an explanation.
 func (x *Explanation) size() int {
 	const (
-		host   = 1024
-		record = 96
-		reason = 128
+		host    = 1024
+		record  = 96
+		address = 24
+		reason  = 128
 	)
 	n := size(x.Ruling.Verdict) + host*len(x.Facts.Hosts) + record*len(x.Facts.MX.Records) + reason*len(x.Ruling.Reasons)
 	for i := range x.Facts.Hosts {
-		for _, l := range x.Facts.Hosts[i].TLSA {
-			n += record * len(l.Answer.Records)
+		h := &x.Facts.Hosts[i]
+		n += address * (len(h.A.Records) + len(h.AAAA.Records))
+		for _, l := range h.TLSA {
+			for _, r := range l.Answer.Records {
+				n += record + len(r.Data)
+			}
 		}
 	}
 	if p := x.Facts.STS.Policy; p != nil {

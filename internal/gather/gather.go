@@ -91,7 +91,7 @@ func (g *Gatherer) Facts(ctx context.Context, d nexthop.Destination) (f verdict.
 	defer func() { f.Trouble = g.trouble() }()
 	sts := g.startSTS(ctx, dns, s, d.Name)
 	if !d.Host {
-		f.MX = s.MX(ctx, d.Name)
+		f.MX = guard(g, func() verdict.Answer[verdict.MX] { return s.MX(ctx, d.Name) })
 		arrange(f.MX.Records)
 	}
 	sts.mayFetch(!nowhere(&f))

@@ -391,7 +391,7 @@ func TestChangedID(t *testing.T) {
 		r := newRig(z, &web{policy: enforced(t)})
 		r.facts(t)
 		z.txt["_mta-sts."+domain] = found(verdict.Insecure, "v=STSv1; id=2;")
-		r.web.err = &fetch.Error{Detail: "blocked"}
+		r.web.err = &fetch.Error{Fault: verdict.Remote, Detail: "blocked"}
 		f, _ := r.facts(t)
 		if f.STS.Policy == nil || f.STS.Failure == nil || verdict.Decide(f).Verdict.Name() != "secure" {
 			t.Errorf("after a failed fetch: %+v", f.STS)
@@ -426,7 +426,7 @@ func TestRefresh(t *testing.T) {
 			t.Errorf("kept %+v", c)
 		}
 		time.Sleep(24 * time.Hour)
-		r.web.err = &fetch.Error{Detail: "blocked"}
+		r.web.err = &fetch.Error{Fault: verdict.Remote, Detail: "blocked"}
 		if _, err := r.Policies.Refresh(t.Context(), z, domain); err == nil {
 			t.Error("a failed refresh is no error")
 		}
@@ -449,7 +449,7 @@ func TestRefresh(t *testing.T) {
 // domain its protection (RFC 8461 §10.2).
 func TestClockJump(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(hosts(1), &web{err: &fetch.Error{Detail: "blocked"}})
+		r := newRig(hosts(1), &web{err: &fetch.Error{Fault: verdict.Remote, Detail: "blocked"}})
 		real := time.Now()
 		r.store.put(mtasts.Cached{Domain: domain}.AfterSuccess(real, "1", enforced(t), 0))
 		time.Sleep(10 * 24 * time.Hour)
@@ -487,7 +487,7 @@ func TestLostUpdate(t *testing.T) {
 		z := hosts(1)
 		z.mx.Proof, z.addrs = verdict.Insecure, nil
 		z.txt = map[string]verdict.Answer[string]{"_mta-sts." + domain: found(verdict.Insecure, "v=STSv1; id=2;")}
-		r := newRig(z, &web{takes: 5 * time.Second, err: &fetch.Error{Detail: "blocked"}})
+		r := newRig(z, &web{takes: 5 * time.Second, err: &fetch.Error{Fault: verdict.Remote, Detail: "blocked"}})
 		testing, err := mtasts.ParsePolicy([]byte("version: STSv1\nmode: testing\nmx: *.example.com\nmax_age: 604800\n"))
 		if err != nil {
 			t.Fatal(err)
@@ -519,6 +519,26 @@ func TestCrowdedFetchesDefer(t *testing.T) {
 			t.Errorf("%+v, want a deferral by our fault", verdict.Decide(f).Verdict)
 		}
 		time.Sleep(time.Hour)
+	})
+}
+
+// TestUnsentFetchDefers: a fetch that failed by our own fault is no answer, and is
+// not remembered as one.
+func TestUnsentFetchDefers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		z := hosts(1)
+		z.mx.Proof, z.addrs = verdict.Insecure, nil
+		z.txt = map[string]verdict.Answer[string]{"_mta-sts." + domain: found(verdict.Insecure, "v=STSv1; id=1;")}
+		r := newRig(z, &web{err: &fetch.Error{Fault: verdict.Ours, Detail: "gave up before it was sent"}})
+		for range 2 {
+			f, _ := r.facts(t)
+			if v, ok := verdict.Decide(f).Verdict.(verdict.Defer); !ok || v.Fault != verdict.Ours {
+				t.Errorf("%+v, want a deferral by our fault", verdict.Decide(f).Verdict)
+			}
+		}
+		if r.web.got != 2 {
+			t.Errorf("%d fetches, want a try each time", r.web.got)
+		}
 	})
 }
 
@@ -574,11 +594,18 @@ func (d *defective) TXT(ctx context.Context, name string) verdict.Answer[string]
 	return d.zone.TXT(ctx, name)
 }
 
+func (d *defective) MX(ctx context.Context, name string) verdict.Answer[verdict.MX] {
+	if d.at == "MX" {
+		panic("a defect")
+	}
+	return d.zone.MX(ctx, name)
+}
+
 func (d *defective) Fetch(context.Context, string) (mtasts.Policy, error) { panic("a defect") }
 
 // TestDefects: a panic in a lookup defers the mail of one destination.
 func TestDefects(t *testing.T) {
-	for _, at := range []string{"A", "TXT", "HTTPS"} {
+	for _, at := range []string{"MX", "A", "TXT", "HTTPS"} {
 		synctest.Test(t, func(t *testing.T) {
 			z := hosts(1)
 			if at != "A" {

@@ -287,6 +287,9 @@ func (p *Policies) fly(fl *flight, domain, id string) {
 	now := p.clock()
 	if err != nil {
 		fl.failure = fetchFailure(domain, err)
+		if fl.failure.Unfinished {
+			return
+		}
 		p.keepFailure(domain, id, fl.failure.Detail, now)
 		return
 	}
@@ -334,6 +337,8 @@ func fetchFailure(domain string, err error) *verdict.STSFailure {
 	if errors.As(err, &known) {
 		f.Result, f.Fault, f.Detail = known.Kind.String(), known.Fault, known.Detail
 	}
+	// A fetch that never left this host is no answer of the domain's.
+	f.Unfinished = f.Fault == verdict.Ours
 	return f
 }
 

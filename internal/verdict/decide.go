@@ -253,12 +253,17 @@ func (d *decision) dane() (Verdict, Source) {
 // every host: RFC 8461 §2 forbids that it overrides DANE, so neither is weakened,
 // and only hosts with usable TLSA records are left.
 func (d *decision) daneSome() (Verdict, Source) {
-	if v, _ := d.demand(); v != nil {
-		d.say(DANERaised, d.name(), "")
-		return DANEOnly{}, FromDANE
+	v, _ := d.demand()
+	if v == nil {
+		d.say(DANESome, d.name(), "")
+		return DANE{}, FromDANE
 	}
-	d.say(DANESome, d.name(), "")
-	return DANE{}, FromDANE
+	detail := ""
+	if _, open := v.(Defer); open {
+		detail = "or may, which is not known yet"
+	}
+	d.say(DANERaised, d.name(), detail)
+	return DANEOnly{}, FromDANE
 }
 
 // daneUnknown is for hosts without usable TLSA records beside others that may

@@ -123,9 +123,10 @@ func (s Source) String() string {
 	return fmt.Sprintf("source(%d)", uint8(s))
 }
 
-// Strictness orders verdicts by what they demand of a host: a verdict of a higher
-// rank lets nothing through that a lower one stops, except that an operator's own
-// words are compared with nothing and rank highest.
+// Strictness orders verdicts by what they demand of every host. DANE ranks low
+// because it demands nothing of hosts without TLSA records, though of the others
+// it demands more than Encrypt, STS and WebPKI do; an operator's own words are
+// compared with nothing and rank highest.
 func Strictness(v Verdict) int {
 	switch v.(type) {
 	case NoPolicy:
