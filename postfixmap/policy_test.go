@@ -157,7 +157,9 @@ func refused() map[string]string {
 		"may exclude=":                  "exclude",
 		"may ciphers=high ciphers=high": "ciphers",
 		"may servername=a servername=a": "servername",
+
 		"may connection_reuse=yes enable_rpk=no connection_reuse=no": "connection_reuse",
+
 		"may connection_reuse=1":                                         "connection_reuse",
 		"may enable_rpk=true":                                            "enable_rpk",
 		"may ciphers=strong":                                             "ciphers",
