@@ -574,3 +574,46 @@ func TestHeavyVerdictIsKept(t *testing.T) {
 		t.Errorf("worked out %d times", n)
 	}
 }
+
+// TestLaxer: which verdicts a failure may not put in place of which.
+func TestLaxer(t *testing.T) {
+	var (
+		none, dane, only verdict.Verdict = verdict.NoPolicy{}, verdict.DANE{}, verdict.DANEOnly{}
+		sts, pending     verdict.Verdict = verdict.STS{}, verdict.Defer{}
+	)
+	for _, tc := range []struct {
+		v, old verdict.Verdict
+		want   bool
+	}{
+		{none, dane, true},
+		{none, sts, true},
+		{pending, none, true},
+		{pending, only, true},
+		{sts, only, true},
+		{sts, dane, true}, // RFC 8461 §2: not in place of DANE
+		{dane, none, false},
+		{only, dane, false},
+		{only, sts, false},
+		{sts, none, false},
+		{dane, dane, false},
+		{none, pending, false},
+		{pending, pending, false},
+	} {
+		if got := laxer(tc.v, tc.old); got != tc.want {
+			t.Errorf("%s in place of %s: laxer is %v", tc.v.Name(), tc.old.Name(), got)
+		}
+	}
+}
+
+// TestSizeGrows: what a zone can make many of is counted.
+func TestSizeGrows(t *testing.T) {
+	x := &Explanation{Facts: danger(dest), Ruling: verdict.Ruling{Verdict: verdict.DANEOnly{}}}
+	before := x.size()
+	h := &x.Facts.Hosts[0]
+	h.A.Records = make([]netip.Addr, 4000)
+	addresses := x.size()
+	h.TLSA[0].Answer.Records = []tlsa.Record{{Data: make([]byte, 60_000)}}
+	if addresses < before+4000*24-100 || x.size() < addresses+59_000 {
+		t.Errorf("sizes %d, %d with 4000 addresses, %d with a record of 60 KB", before, addresses, x.size())
+	}
+}
