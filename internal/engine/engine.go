@@ -259,14 +259,14 @@ func (e *Engine) join(ctx context.Context, d nexthop.Destination) *Explanation {
 
 // work is a flight: gather, decide, keep, say.
 func (e *Engine) work(d nexthop.Destination) (x *Explanation) {
+	epoch := e.epoch.Load()
 	defer func() {
 		if r := recover(); r != nil {
 			e.counts.panics.Add(1)
 			e.cfg.Log.Error("a defect in tlsverdict defers mail of one destination", "dest", d.String(), "panic", r, "stack", string(debug.Stack()))
-			x = e.nothing(d, "internal error while working out "+d.Name, e.epoch.Load())
+			x = e.nothing(d, "internal error while working out "+d.Name, epoch)
 		}
 	}()
-	epoch := e.epoch.Load()
 	if !e.enter() {
 		e.counts.busy.Add(1)
 		e.crowd.Do(func() {
