@@ -132,9 +132,10 @@ func compareRPL(step rplStep, q dns.Question, a Answer) *rplProblem {
 		wantProof = verdict.Secure
 	}
 	switch {
-	case endsWith(want.Answer, q.Qtype):
 	case want.Rcode == dns.RcodeNameError:
+		// Records of the type may be there all the same: the DNAME that was followed.
 		wantOutcome = verdict.NXDomain
+	case endsWith(want.Answer, q.Qtype):
 	default:
 		wantOutcome = verdict.NoData
 	}
@@ -459,18 +460,20 @@ func (n rplNetwork) fromDenials(q Query) []*dns.Msg {
 	return found
 }
 
-// fromAnswers finds records that came along with the answer to another question.
+// fromAnswers finds records, or an alias, that came along with the answer to another
+// question. Where the alias leads on in that answer, its denial there is the denial here.
 func (n rplNetwork) fromAnswers(q Query) []*dns.Msg {
 	var found []*dns.Msg
 	for _, e := range n {
 		m := &dns.Msg{Ns: e.msg.Ns}
+		m.Rcode = e.msg.Rcode
 		for _, rr := range e.msg.Answer {
 			covered := rr.Header().Rrtype
 			if sig, ok := rr.(*dns.RRSIG); ok {
 				covered = sig.TypeCovered
 			}
 			owner := strings.ToLower(rr.Header().Name)
-			if covered == q.Type && owner == q.Name || covered == dns.TypeDNAME && owner != q.Name && dns.IsSubDomain(owner, q.Name) {
+			if owner == q.Name && (covered == q.Type || covered == dns.TypeCNAME) || covered == dns.TypeDNAME && owner != q.Name && dns.IsSubDomain(owner, q.Name) {
 				m.Answer = append(m.Answer, rr)
 			}
 		}
