@@ -52,6 +52,8 @@ type Session interface {
 	CNAME(ctx context.Context, name string) verdict.Answer[string]
 	TLSA(ctx context.Context, name string) verdict.Answer[tlsa.Record]
 	TXT(ctx context.Context, name string) verdict.Answer[string]
+	// Close ends the session; a lookup that is under way ends by its context.
+	Close()
 }
 
 // Gatherer gathers facts. Open and Rules must be set, and Policies where
@@ -87,6 +89,7 @@ func (g *Gatherer) Facts(ctx context.Context, d nexthop.Destination) (f verdict.
 	dns, giveUp := context.WithTimeout(ctx, cmp.Or(g.Patience, DefaultPatience))
 	defer giveUp()
 	s := g.Open()
+	defer s.Close()
 	f = verdict.Facts{Destination: d, Rules: g.Rules}
 	defer func() { f.Trouble = g.trouble() }()
 	sts := g.startSTS(ctx, dns, s, d.Name)

@@ -15,6 +15,7 @@ import (
 // where that cannot be known.
 func (r *Resolver) LookupAddrs(ctx context.Context, host string) ([]netip.Addr, error) {
 	s := r.Session()
+	defer s.Close()
 	var v4, v6 verdict.Answer[netip.Addr]
 	var both sync.WaitGroup
 	both.Go(func() { v6 = s.AAAA(ctx, host) })

@@ -28,50 +28,71 @@ type lapse struct {
 	detail string
 }
 
-// ask puts a question to the servers, the best one first, until one answers. A
-// server that keeps silent is asked twice, the second time after all others. After
-// SERVFAIL one more server is asked, since the first may be sick, but only one
-// whose word is worth as much: a server that does not validate must not overrule
-// one that says bogus.
-func (s *Session) ask(ctx context.Context, q question, f *flight) result {
-	if s.r.scheme.probed() && ctx.Err() == nil {
-		if s.r.ready(ctx); ctx.Err() != nil {
-			return abandoned(ctx, verdict.Operator, fmt.Sprintf("%v while the name servers were probed", q))
+// ask puts a question to the servers and reads the answer; judge says what it is
+// worth.
+func (s *Session) ask(ctx context.Context, q question, f *flight, judge func(*server, *dns.Msg) verdict.Proof) result {
+	var res result
+	lost := s.consult(ctx, inquiry{q, s.r.scheme.bits(), s.r.order()}, f, func(srv *server, m *dns.Msg) (err error) {
+		if res, err = interpret(q, m); err == nil {
+			res.proof = judge(srv, m)
 		}
+		return err
+	})
+	if lost != nil {
+		return *lost
 	}
+	return res
+}
+
+// inquiry is a question with how it is asked, and whom, in this order.
+type inquiry struct {
+	question
+	bits    queryBits
+	servers []*server
+}
+
+// consult puts a question to the servers, until one sends a reply that read accepts,
+// and then returns nil. A server that keeps silent is asked twice, the second time
+// after all others. After SERVFAIL one more server is asked, since the first may be
+// sick, but only one whose word is worth as much: a server that does not validate must
+// not overrule one that says bogus.
+func (s *Session) consult(ctx context.Context, in inquiry, f *flight, read func(*server, *dns.Msg) error) *result {
 	var lapses []lapse
 	failing, validated := 0, false
-	queue := s.r.order()
+	queue := in.servers
 	all := len(queue)
 	for i := 0; i < len(queue) && failing < 2; i++ {
 		srv := queue[i]
-		if failing > 0 && validated && !srv.health().Validates {
+		if validated && !s.r.vouches(srv) {
 			continue
 		}
-		res, miss := s.try(ctx, srv, q, f)
+		miss := s.try(ctx, srv, in, f, read)
 		if miss == nil {
-			return res
+			return nil
 		}
 		if ctx.Err() != nil {
-			return gaveUp(ctx, q, f)
+			lost := gaveUp(ctx, in.question, f)
+			return &lost
 		}
 		lapses = append(lapses, *miss)
 		switch miss.kind {
 		case errBudget:
-			return summary(lapses)
+			lost := summary(lapses)
+			return &lost
 		case errFailing:
 			failing++
-			validated = validated || srv.health().Validates
+			validated = validated || s.r.vouches(srv)
 		case errSilent:
 			if i < all {
 				queue = append(queue, srv)
 			}
 		}
 	}
-	return summary(lapses)
+	lost := summary(lapses)
+	return &lost
 }
 
-// order returns the servers: those that validate first, then those without a
+// order returns the servers: those that pass their probe first, then those without a
 // recent lapse, then as configured.
 func (r *Resolver) order() []*server {
 	now := r.now()
@@ -91,27 +112,26 @@ func (r *Resolver) order() []*server {
 }
 
 // try asks one server once.
-func (s *Session) try(ctx context.Context, srv *server, q question, f *flight) (result, *lapse) {
-	m, err := s.r.question(ctx, srv, q, s.errand(f, srv))
+func (s *Session) try(ctx context.Context, srv *server, in inquiry, f *flight, read func(*server, *dns.Msg) error) *lapse {
+	m, err := s.r.question(ctx, srv, in, s.errand(f, srv))
 	if err != nil && ctx.Err() != nil {
 		// The server had less than its time, and is not to blame.
-		return result{}, &lapse{kind: errBusy}
+		return &lapse{kind: errBusy}
 	}
-	var res result
 	if err == nil {
-		res, err = interpret(q, m)
+		err = read(srv, m)
 	}
 	if err != nil {
-		return result{}, s.r.miss(srv, m, err)
+		return s.r.miss(srv, m, err)
 	}
 	srv.excuse()
-	return s.r.scheme.judge(ctx, s, reply{question: q, from: srv, msg: m}, res), nil
+	return nil
 }
 
 // question sends one question to one server and returns a reply with NOERROR or
 // NXDOMAIN. With errFailing, errStale and errRcode the reply is returned as well.
-func (r *Resolver) question(ctx context.Context, srv *server, q question, on errand) (*dns.Msg, error) {
-	packet, err := r.exchange(ctx, srv, q.query(r.scheme.bits()), on)
+func (r *Resolver) question(ctx context.Context, srv *server, in inquiry, on errand) (*dns.Msg, error) {
+	packet, err := r.exchange(ctx, srv, in.query(in.bits), on)
 	if err != nil {
 		return nil, err
 	}
@@ -166,12 +186,12 @@ func (r *Resolver) servfail(srv *server, m *dns.Msg) *lapse {
 	l := &lapse{kind: errFailing, fault: srv.remoteUnlessSick(), detail: rcode(m) + " from " + srv.name}
 	code, why := extended(m)
 	switch {
-	case bogusCode(code) && srv.health().Validates:
+	case bogusCode(code) && r.vouches(srv):
 		l.proof = verdict.Bogus
 		l.detail += " (bogus: " + why + ")"
 	case why != "":
 		l.detail += " (" + why + ")"
-	case srv.health().Validates:
+	case r.vouches(srv):
 		l.detail += " (broken or bogus)"
 	}
 	if policyCode(code) {

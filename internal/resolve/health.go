@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,12 +29,14 @@ const (
 
 // Health is what the last probes found. The zero value: never probed.
 type Health struct {
-	// Validates: at least one server tells secure from insecure answers, and is
-	// believed. Without it every answer is Indeterminate.
+	// Validates: through at least one server secure answers can be told from insecure
+	// ones. Without it every answer is Indeterminate.
 	Validates bool
 	// Problem says in one line what is wrong with the first server that is not
 	// as it should be, and what to do; "" when all are well.
 	Problem string
+	// Warnings say that the trust anchors will not do for ever, each once.
+	Warnings []string
 	// Servers are in the configured order.
 	Servers []ServerHealth
 	// Checked is when the oldest of the probes ended; zero before the first.
@@ -45,10 +48,12 @@ type ServerHealth struct {
 	Addr netip.AddrPort
 	// Answers: it resolves names for us.
 	Answers bool
-	// Validates: its AD bit is believed.
+	// Validates: its AD bit is believed, or what it passes on can be validated here.
 	Validates bool
 	// Problem is why not, and what to do; "" when it is as the mode needs it.
 	Problem string
+	// Warnings are what the validated keys of the root say about the trust anchors.
+	Warnings []string
 	// Checked is when the probe ended; zero before the first.
 	Checked time.Time
 }
@@ -92,6 +97,11 @@ func (r *Resolver) Health() Health {
 		h.Validates = h.Validates || s.Validates
 		if h.Problem == "" {
 			h.Problem = s.Problem
+		}
+		for _, w := range s.Warnings {
+			if !slices.Contains(h.Warnings, w) {
+				h.Warnings = append(h.Warnings, w)
+			}
 		}
 		if h.Checked.IsZero() || s.Checked.Before(h.Checked) {
 			h.Checked = s.Checked
@@ -151,6 +161,7 @@ func (r *Resolver) ready(ctx context.Context) {
 // minute, until ctx ends, and returns its error. It logs changes only.
 func (r *Resolver) Watch(ctx context.Context) error {
 	var last Health
+	warned := make(map[string]time.Time)
 	pause := firstPause
 	for {
 		h := r.Probe(ctx)
@@ -158,6 +169,7 @@ func (r *Resolver) Watch(ctx context.Context) error {
 			return ctx.Err()
 		}
 		r.report(ctx, last, h)
+		r.warn(ctx, warned, h.Warnings)
 		last = h
 		wait := healthyPause
 		if h.Problem != "" {
@@ -178,6 +190,16 @@ func (r *Resolver) Watch(ctx context.Context) error {
 // jitter keeps a fleet from probing in step: between 80 % and 100 % of d.
 func jitter(d time.Duration) time.Duration {
 	return d - time.Duration(rand.Int64N(int64(d)/5+1))
+}
+
+// warn logs what the trust anchors need, each thing once a day.
+func (r *Resolver) warn(ctx context.Context, warned map[string]time.Time, warnings []string) {
+	for _, w := range warnings {
+		if now := r.now(); now.Sub(warned[w]) >= 24*time.Hour {
+			warned[w] = now
+			r.log.WarnContext(ctx, "the trust anchors need attention", slog.String("problem", w))
+		}
+	}
 }
 
 // report logs a change of health: what it means, and what to do.

@@ -105,9 +105,10 @@ func (r *Resolver) probeCache(ctx context.Context, srv *server) string {
 // patiently asks once more where the first packet may have been lost: a resolver
 // that has just started is slow, and a probe must not judge by half of what it asked.
 func (r *Resolver) patiently(ctx context.Context, srv *server, q question) (*dns.Msg, error) {
-	m, err := r.question(ctx, srv, q, free())
+	in := inquiry{question: q, bits: r.scheme.bits()}
+	m, err := r.question(ctx, srv, in, free())
 	if errors.Is(err, errSilent) {
-		m, err = r.question(ctx, srv, q, free())
+		m, err = r.question(ctx, srv, in, free())
 	}
 	return m, err
 }

@@ -24,6 +24,7 @@ type result struct {
 	failure   *verdict.Failure
 	// abandoned: the asker gave up. It says nothing about the question.
 	abandoned bool
+	trail     verdict.Trail
 }
 
 func failed(fault verdict.Fault, detail string) result {
@@ -35,9 +36,9 @@ func failed(fault verdict.Fault, detail string) result {
 // one that was proven.
 func typed[T any](res result, read func(dns.RR) (T, bool)) verdict.Answer[T] {
 	if res.failure != nil {
-		return verdict.Answer[T]{Outcome: verdict.Failed, Proof: res.proof, Failure: res.failure}
+		return verdict.Answer[T]{Outcome: verdict.Failed, Proof: res.proof, Failure: res.failure, Trail: res.trail}
 	}
-	a := verdict.Answer[T]{Outcome: res.outcome, Proof: res.proof, Canonical: res.canonical, TTL: res.ttl}
+	a := verdict.Answer[T]{Outcome: res.outcome, Proof: res.proof, Canonical: res.canonical, TTL: res.ttl, Trail: res.trail}
 	for _, rr := range res.records {
 		rec, ok := read(rr)
 		if !ok {
@@ -322,8 +323,12 @@ func unescape(s string) string {
 }
 
 // printable makes any text fit for one line of a log, 100 octets at most.
-func printable(s string) string {
-	const most = 100
+func printable(s string) string { return clean(s, 100) }
+
+// oneLine does so for a text of this program's own, with names of others in it.
+func oneLine(s string) string { return clean(s, 600) }
+
+func clean(s string, most int) string {
 	var b strings.Builder
 	for i := range len(s) {
 		if b.Len() >= most {

@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"tlsverdict/internal/resolve/dnssec"
 )
 
 // Defaults and bounds.
@@ -21,12 +23,13 @@ const (
 	// wherever systemd or a login sets it.
 	DefaultMaxInflight = 1024
 	// Budget is how many questions a session sends upstream, retries and TCP
-	// included: what one destination can make this program do. Thirty MX hosts
-	// behind aliases take 2+30*4 = 122: MX and TXT, then A, AAAA, and two at most
-	// of CNAME and TLSA. A bound of 100, between BIND's 50 and Unbound's 200, was
-	// planned; with it such a domain would lose some of its hosts, others each
-	// time, and with them the same verdict twice.
-	Budget = 130
+	// included: what one destination can make this program do; as many as Unbound's
+	// 200. Thirty MX hosts behind aliases take 2+30*4 = 122: MX and TXT, then A,
+	// AAAA, and two at most of CNAME and TLSA; and, where they are validated, their
+	// chains of trust, of which dnssec.MaxQueries has its own bound. With fewer, such
+	// a domain would lose some of its hosts, others each time, and with them the
+	// same verdict twice.
+	Budget = 200
 	// MaxLinks is how many CNAMEs are followed from a name to its records.
 	MaxLinks = 8
 )
@@ -41,6 +44,9 @@ const (
 	// TrustAD believes the AD bit (RFC 4035 §3.2.3) of a resolver that is
 	// reached over loopback and passes the probe.
 	TrustAD
+	// Validate believes no server: each answer is proven in this process, from the
+	// trust anchors on (RFC 4035 §5).
+	Validate
 )
 
 // String returns the mode as the configuration writes it.
@@ -50,6 +56,8 @@ func (m Mode) String() string {
 		return "off"
 	case TrustAD:
 		return "trust-ad"
+	case Validate:
+		return "validate"
 	}
 	return fmt.Sprintf("mode(%d)", uint8(m))
 }
@@ -74,6 +82,9 @@ type Config struct {
 	Servers []netip.AddrPort
 	// Mode says whether and how answers are proven.
 	Mode Mode
+	// Anchors are what Validate trusts without proof. nil: those of the root that
+	// this program was built with. LoadAnchors reads them from files.
+	Anchors *dnssec.Anchors
 	// TrustRemote lets TrustAD believe servers that are not on loopback. Whoever
 	// is on the path to such a server can then forge every proof.
 	TrustRemote bool
@@ -131,18 +142,20 @@ func New(cfg Config) (*Resolver, error) {
 		}
 		r.servers = append(r.servers, newServer(addr))
 	}
+	if r.timeout < 0 || cfg.MaxInflight < 0 {
+		return nil, fmt.Errorf("%w: a negative limit", ErrConfig)
+	}
+	r.defaults(cfg.MaxInflight)
 	switch cfg.Mode {
 	case Off:
 		r.scheme = unproven{}
 	case TrustAD:
 		r.scheme = adTrust{remote: cfg.TrustRemote}
+	case Validate:
+		r.scheme = newValidating(cfg.Anchors, r.now)
 	default:
 		return nil, fmt.Errorf("%w: DNSSEC %v is not known", ErrConfig, cfg.Mode)
 	}
-	if r.timeout < 0 || cfg.MaxInflight < 0 {
-		return nil, fmt.Errorf("%w: a negative limit", ErrConfig)
-	}
-	r.defaults(cfg.MaxInflight)
 	return r, nil
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"tlsverdict/internal/resolve/dnssec"
 	"tlsverdict/internal/tlsa"
 	"tlsverdict/internal/verdict"
 )
@@ -16,14 +17,21 @@ import (
 // Session asks the questions of one destination: they share one budget, and an
 // equal question is sent once, whoever asks it and when. It is safe for
 // concurrent use. It holds what it learnt for as long as it lives, so it is
-// dropped when the destination is decided.
+// closed and dropped when the destination is decided.
 type Session struct {
 	r     *Resolver
 	asked atomic.Int64
 	share share
+	// prover is nil unless answers are proven here.
+	prover *dnssec.Session
 
 	mu      sync.Mutex
 	flights map[question]*flight
+	// senders are the servers whose replies were handed to the prover.
+	senders map[question][]*server
+	// active are the lookups under way; closed says that there shall be no more.
+	active int
+	closed bool
 }
 
 // flight is a question on its way, or its answer when done is closed.
@@ -34,9 +42,41 @@ type flight struct {
 	at atomic.Pointer[server]
 }
 
-// Session begins a destination.
+// Session begins a destination. It must be closed.
 func (r *Resolver) Session() *Session {
-	return &Session{r: r, flights: make(map[question]*flight)}
+	s := &Session{r: r, flights: make(map[question]*flight)}
+	if v, ok := r.scheme.(validating); ok {
+		s.prover, s.senders = v.Session(upstream{s}), make(map[question][]*server)
+	}
+	return s
+}
+
+// Close ends the questions that were sent ahead of need. A lookup that is under way,
+// or begins later, ends by its own context.
+func (s *Session) Close() {
+	s.mu.Lock()
+	s.closed = true
+	idle := s.active == 0
+	s.mu.Unlock()
+	if idle && s.prover != nil {
+		s.prover.Close()
+	}
+}
+
+// enter begins a lookup; the function that it returns ends it.
+func (s *Session) enter() func() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.active++
+	return func() {
+		s.mu.Lock()
+		s.active--
+		last := s.closed && s.active == 0
+		s.mu.Unlock()
+		if last && s.prover != nil {
+			s.prover.Close()
+		}
+	}
 }
 
 // Asked returns how many questions were sent upstream so far, retries and TCP
@@ -118,6 +158,7 @@ func (s *Session) lookup(ctx context.Context, name string, rrtype uint16) result
 	if kindOf(name) != hostish {
 		return unaskable(name, rrtype)
 	}
+	defer s.enter()()
 	q := newQuestion(name, rrtype)
 	for {
 		s.mu.Lock()
@@ -161,7 +202,7 @@ func (s *Session) fly(ctx context.Context, q question) result {
 	f := &flight{done: make(chan struct{})}
 	s.flights[q] = f
 	s.mu.Unlock()
-	f.result = s.ask(ctx, q, f)
+	f.result = s.r.scheme.answer(ctx, s, q, f)
 	if f.result.abandoned {
 		s.mu.Lock()
 		delete(s.flights, q)

@@ -21,11 +21,15 @@ const (
 	bitTC     = 0x02
 	bitRD     = 0x01
 	bitAD     = 0x20 // header octet 3
+	bitCD     = 0x10
 	maskQuery = 0x78 // opcode, header octet 2
+
+	flagDO = 0x8000 // of EDNS
 )
 
-// question is what is asked. Name is in lower case, fully qualified, and of
-// letters, digits, hyphens and underscores only, or the root.
+// question is what is asked. Name is in lower case and fully qualified, in the form
+// of a zone file; those that this program makes itself are of letters, digits, hyphens
+// and underscores only, or the root.
 type question struct {
 	name   string
 	rrtype uint16
@@ -103,13 +107,7 @@ func (q question) query(bits queryBits) []byte {
 	b[3] = bits.header
 	b[5] = 1  // QDCOUNT
 	b[11] = 1 // ARCOUNT
-	for label := range strings.SplitSeq(strings.TrimSuffix(q.name, "."), ".") {
-		if label != "" {
-			b = append(b, byte(len(label)))
-			b = append(b, label...)
-		}
-	}
-	b = append(b, 0)
+	b = appendName(b, q.name)
 	b = binary.BigEndian.AppendUint16(b, q.rrtype)
 	b = binary.BigEndian.AppendUint16(b, q.class)
 	b = append(b, 0)
@@ -118,6 +116,28 @@ func (q question) query(bits queryBits) []byte {
 	b = append(b, 0, 0) // extended rcode, version
 	b = binary.BigEndian.AppendUint16(b, bits.edns)
 	return append(b, 0, 0)
+}
+
+// appendName writes a name that a zone can have as it is on the wire (RFC 1035 §3.1).
+func appendName(b []byte, name string) []byte {
+	size := len(b)
+	b = append(b, 0)
+	for i := 0; i < len(name); i++ {
+		c := name[i]
+		if c == '.' {
+			if b[size] > 0 { // else it is the root, which is a dot alone
+				size = len(b)
+				b = append(b, 0)
+			}
+			continue
+		}
+		if c == '\\' {
+			c, i = escaped(name, i)
+		}
+		b = append(b, c)
+		b[size]++
+	}
+	return b
 }
 
 const optSize = 11

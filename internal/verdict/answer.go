@@ -91,6 +91,15 @@ type Answer[T any] struct {
 	TTL time.Duration
 	// Failure says what went wrong; nil unless Failed.
 	Failure *Failure
+	// Trail is how the proof was reached, or where it broke; nil where nobody
+	// validated here. No decision rests on it.
+	Trail Trail
+}
+
+// Trail tells a proof to people.
+type Trail interface {
+	// Steps are its links, one line each, from the trust anchor to the answer.
+	Steps() []string
 }
 
 // Exists reports whether records were found. It panics for an answer that was

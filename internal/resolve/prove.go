@@ -1,0 +1,192 @@
+package resolve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"tlsverdict/internal/resolve/dnssec"
+	"tlsverdict/internal/verdict"
+)
+
+// validating is mode Validate.
+type validating struct {
+	*dnssec.Validator
+	// anchors are for the validators of probes: each has its own, so that what one
+	// server says of the root is not held against the others.
+	anchors *dnssec.Anchors
+}
+
+func newValidating(anchors *dnssec.Anchors, clock func() time.Time) validating {
+	return validating{dnssec.New(dnssec.Config{Anchors: anchors, Clock: clock}), anchors}
+}
+
+// CD keeps a validating server from answering SERVFAIL where its own view differs,
+// and DO brings the signatures along (RFC 4035 §3.2.1, §3.2.2).
+func (validating) bits() queryBits { return queryBits{header: bitCD, edns: flagDO} }
+
+// answer proves the answer to a question. Where validation does not work at all, its
+// records are handed out unproven: whoever needs a proof waits, and whoever does not,
+// such as MTA-STS (RFC 8461 §2), goes on.
+func (validating) answer(ctx context.Context, s *Session, q question, f *flight) result {
+	a := s.prover.Lookup(ctx, q.name, q.rrtype)
+	var res result
+	switch {
+	case a.Err == nil:
+		res = result{outcome: a.Outcome, proof: a.Proof, records: a.Records, ttl: a.TTL}
+		if a.Canonical != "" {
+			res.canonical = hostName(a.Canonical)
+		}
+	case a.Err.Anchor && ctx.Err() == nil:
+		res = unproven{}.answer(ctx, s, q, f)
+	default:
+		res = s.r.failure(a.Err)
+		res.abandoned = ctx.Err() != nil && !a.Err.Bogus()
+	}
+	res.trail = trail{a}
+	return res
+}
+
+// failure says what a lookup that has failed means, and whose fault it is.
+func (r *Resolver) failure(e *dnssec.Error) result {
+	var upstream *verdict.Failure
+	switch {
+	case errors.As(e, &upstream):
+		return failed(upstream.Fault, printable(e.Subject)+": "+upstream.Detail)
+	case e.Bogus():
+		res := failed(verdict.Remote, "bogus: "+oneLine(e.Error()))
+		res.proof = verdict.Bogus
+		return res
+	case e.Why == dnssec.OverBudget:
+		return failed(verdict.Ours, oneLine(e.Error()))
+	case e.Anchor:
+		return failed(verdict.Operator, oneLine(e.Error()))
+	}
+	// Nobody knows at which server it was.
+	fault := verdict.Operator
+	for _, srv := range r.servers {
+		if srv.remoteUnlessSick() == verdict.Remote {
+			fault = verdict.Remote
+		}
+	}
+	return failed(fault, oneLine(e.Error()))
+}
+
+// trail tells how an answer was proven.
+type trail struct{ answer dnssec.Answer }
+
+// Steps implements verdict.Trail.
+func (t trail) Steps() []string {
+	var lines []string
+	for _, step := range t.answer.Chain() {
+		lines = append(lines, oneLine(step.String()))
+	}
+	return lines
+}
+
+// upstream lets a session's validator ask the name servers.
+type upstream struct{ s *Session }
+
+// Exchange implements dnssec.Upstream. What did not hold is asked for at another
+// server, or, where there is none, without CD: a validating server then gives no
+// answer that it holds to be bogus, and looks for a better one (RFC 4035 §4.7).
+func (u upstream) Exchange(ctx context.Context, q dnssec.Query) (*dns.Msg, error) {
+	in := inquiry{question{q.Name, q.Type, dns.ClassINET}, u.s.r.scheme.bits(), u.s.r.order()}
+	if q.Again > 0 {
+		doubted := u.s.sentBy(in.question)
+		in.servers = append(
+			slices.DeleteFunc(slices.Clone(in.servers), func(srv *server) bool { return slices.Contains(doubted, srv) }),
+			doubted...)
+		if len(in.servers) == len(doubted) {
+			in.bits.header &^= bitCD
+		}
+	}
+	var reply *dns.Msg
+	lost := u.s.consult(ctx, in, new(flight), func(srv *server, m *dns.Msg) error {
+		u.s.sent(in.question, srv)
+		reply = m
+		return nil
+	})
+	if lost != nil {
+		return nil, lost.failure
+	}
+	return reply, nil
+}
+
+// sent notes who answered a question, sentBy tells.
+func (s *Session) sent(q question, srv *server) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !slices.Contains(s.senders[q], srv) {
+		s.senders[q] = append(s.senders[q], srv)
+	}
+}
+
+func (s *Session) sentBy(q question) []*server {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.senders[q])
+}
+
+// single is the upstream of a probe: one server, no budget.
+type single struct {
+	r   *Resolver
+	srv *server
+}
+
+// Exchange implements dnssec.Upstream.
+func (u single) Exchange(ctx context.Context, q dnssec.Query) (*dns.Msg, error) {
+	return u.r.patiently(ctx, u.srv, question{q.Name, q.Type, dns.ClassINET})
+}
+
+// probe of mode Validate: the keys of the topmost anchored zone must hold, and so must
+// a denial by it, from what this one server passes on.
+func (v validating) probe(ctx context.Context, r *Resolver, srv *server) ServerHealth {
+	var (
+		both    sync.WaitGroup
+		problem string
+	)
+	both.Go(func() { _, problem = r.probeRoot(ctx, srv) })
+	own := newValidating(v.anchors, r.now)
+	s := own.Session(single{r, srv})
+	defer s.Close()
+	e := s.Check(ctx)
+	both.Wait()
+	h := ServerHealth{Answers: problem == "", Problem: problem}
+	for _, w := range own.Warnings() {
+		h.Warnings = append(h.Warnings, w.String()+wayOut(w))
+	}
+	switch {
+	case problem != "":
+	case e != nil:
+		h.Problem = fmt.Sprintf("answers that pass through %s cannot be validated (%s): %s", srv.name, oneLine(e.Error()), remedy(e, srv, r.now()))
+	default:
+		h.Validates = true
+	}
+	return h
+}
+
+// remedy says what to do where validation does not work.
+func remedy(e *dnssec.Error, srv *server, now time.Time) string {
+	switch e.Why {
+	case dnssec.Expired, dnssec.NotYet:
+		return fmt.Sprintf("check this host's clock, which says %s", now.UTC().Format(time.RFC3339))
+	case dnssec.NoSignature, dnssec.NoDenial:
+		return "it does not pass DNSSEC records on: let it (dnsmasq: proxy-dnssec; systemd-resolved: ask another than its stub), or name another in [dns] servers, or " + giveUpDNSSEC
+	case dnssec.BadSignature, dnssec.NoKey:
+		return "what it sends of the root matches no trust anchor: renew them (Debian: apt upgrade dns-root-data; or [dns] trust_anchors), or, if they are up to date, distrust it and name another in [dns] servers"
+	}
+	return fmt.Sprintf("check that %s answers questions for DNSKEY, over TCP too, or name another in [dns] servers", srv.name)
+}
+
+func wayOut(w dnssec.Warning) string {
+	if w.Notice == dnssec.Revoked {
+		return ": remove it, and make sure that another anchor is there (Debian: apt upgrade dns-root-data; or [dns] trust_anchors)"
+	}
+	return ": it may be the next one; renew the anchors before it takes over (Debian: apt upgrade dns-root-data; or [dns] trust_anchors)"
+}
