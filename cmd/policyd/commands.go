@@ -65,6 +65,9 @@ func newCheckConfig(s streams) *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			cfg, err := daemon.LoadConfig(file)
+			if err == nil {
+				err = daemon.Check(cfg)
+			}
 			if err != nil {
 				return exit{exitNegative, err}
 			}

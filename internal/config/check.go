@@ -71,6 +71,12 @@ func localListener(a postfixmap.Address) bool {
 // (RFC 4035 §4.9.3).
 func (r *reader) checkServers(c *Config) {
 	const path = "dns.servers"
+	if c.DNS.TrustRemote && c.DNS.DNSSEC != DNSSECTrustAD && !r.wrong("dns.dnssec") {
+		r.warn("dns.trust_remote", `dns.trust_remote = true does nothing with dns.dnssec = "%v": no AD bit is believed`, c.DNS.DNSSEC)
+	}
+	if c.DNS.TrustAnchors != "" && c.DNS.DNSSEC != DNSSECValidate && !r.wrong("dns.dnssec") {
+		r.warn("dns.trust_anchors", `dns.trust_anchors does nothing with dns.dnssec = "%v"`, c.DNS.DNSSEC)
+	}
 	if c.DNS.DNSSEC != DNSSECTrustAD || r.wrong(path, "dns.dnssec", "dns.trust_remote") {
 		return
 	}

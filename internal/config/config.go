@@ -80,6 +80,9 @@ type DNS struct {
 	// /etc/resolv.conf.
 	Servers []netip.AddrPort
 	DNSSEC  DNSSEC
+	// TrustAnchors names a file of DS or DNSKEY records, absolute, for
+	// DNSSECValidate; empty means the system's, else those built in.
+	TrustAnchors string
 	// TrustRemote lets DNSSECTrustAD believe servers that are not on loopback.
 	TrustRemote bool
 	// Timeout is how long one server has for one try, 100 ms to 30 s.
@@ -95,6 +98,8 @@ const (
 	DNSSECOff DNSSEC = iota
 	// DNSSECTrustAD: the AD bit (RFC 4035 §3.2.3) of a validating resolver.
 	DNSSECTrustAD
+	// DNSSECValidate: this process validates (RFC 4035 §5).
+	DNSSECValidate
 )
 
 // String returns the word in the file.
@@ -104,6 +109,8 @@ func (d DNSSEC) String() string {
 		return "off"
 	case DNSSECTrustAD:
 		return "trust-ad"
+	case DNSSECValidate:
+		return "validate"
 	}
 	return fmt.Sprintf("dnssec(%d)", uint8(d))
 }
@@ -208,7 +215,7 @@ func Default() *Config {
 			Deadline:       12 * time.Second,
 			MaxConnections: 4096,
 		},
-		DNS:     DNS{DNSSEC: DNSSECTrustAD, Timeout: 2 * time.Second},
+		DNS:     DNS{DNSSEC: DNSSECValidate, Timeout: 2 * time.Second},
 		MTASTS:  MTASTS{Mode: verdict.Enforce, Timeout: 10 * time.Second},
 		Signals: Signals{Prefix: verdict.Enforce},
 		Cache: Cache{

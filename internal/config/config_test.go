@@ -218,15 +218,12 @@ func TestProblemsOfValues(t *testing.T) {
 		{"socket mode", "[socketmap]\nsocket_mode = 432", []string{`f:2: socketmap.socket_mode = 432: want permissions in octal`}},
 		{"socket mode digits", "[socketmap]\nsocket_mode = '0980'", []string{`f:2: socketmap.socket_mode = "0980"`}},
 		{"socket mode for nobody", "[socketmap]\nsocket_mode = '0444'", []string{`f:2: socketmap.socket_mode = "0444"`}},
-		{"validate", "[dns]\ndnssec = \"validate\"\nservers = [\"192.0.2.1\"]", []string{
-			`f:2: dns.dnssec = "validate": validation in this process is not in this release: run a validating resolver on this host and write "trust-ad"`,
-		}},
 		{"servers", "[dns]\nservers = [\"localhost\", \"127.0.0.1:0\", \"0.0.0.0\",\n\"127.0.0.1\", \"127.0.0.1:53\", 5]", []string{
 			`f:2: dns.servers: "localhost": want an IP address`, `f:2: dns.servers: "127.0.0.1:0": no resolver`, `f:2: dns.servers: "0.0.0.0": no resolver`,
 			`f:3: dns.servers: "127.0.0.1:53": it is there twice`, `f:3: dns.servers: 5: want an IP address`,
 		}},
-		{"remote servers", "[dns]\nservers = [\"127.0.0.1\",\n\"192.0.2.1:53\",\n\"::ffff:192.0.2.2\", \"::ffff:127.0.0.2\"]", []string{
-			`f:3: dns.servers: "192.0.2.1:53" is not on this host, and dns.dnssec = "trust-ad" believes`, `f:4: dns.servers: "192.0.2.2:53" is not`,
+		{"remote servers", "[dns]\ndnssec = \"trust-ad\"\nservers = [\"127.0.0.1\",\n\"192.0.2.1:53\",\n\"::ffff:192.0.2.2\", \"::ffff:127.0.0.2\"]", []string{
+			`f:4: dns.servers: "192.0.2.1:53" is not on this host, and dns.dnssec = "trust-ad" believes`, `f:5: dns.servers: "192.0.2.2:53" is not`,
 		}},
 		{"networks", "[mta_sts]\nallow_networks = [\"10.0.0.1\", \"10.0.0.1/8\", \"x\", \"::ffff:10.0.0.0/104\", \"fe80::1%eth0\"]", []string{
 			`f:2: mta_sts.allow_networks: "10.0.0.1": want a network; this address alone is "10.0.0.1/32"`,
@@ -317,7 +314,10 @@ func TestWarnings(t *testing.T) {
 		{"open listeners", "[socketmap]\nlisten = ['inet:0.0.0.0:1',\n'inet:[::]:1',\n'inet:mx.example.com:1']", []string{
 			`f:2: socketmap.listen: "inet:0.0.0.0:1" is reachable`, `f:3: socketmap.listen: "inet:[::]:1" is`, `f:4: socketmap.listen: "inet:mx.example.com:1" is`,
 		}},
-		{"remote resolver", "[dns]\ntrust_remote = true\nservers = ['192.0.2.1']", []string{`f:3: dns.servers: "192.0.2.1:53" is not on this host`}},
+		{"remote resolver", "[dns]\ndnssec = 'trust-ad'\ntrust_remote = true\nservers = ['192.0.2.1']", []string{`f:4: dns.servers: "192.0.2.1:53" is not on this host`}},
+		{"remote resolver, validated", "[dns]\nservers = ['192.0.2.1']", nil},
+		{"nothing to trust", "[dns]\ntrust_remote = true\n[mta_sts]", []string{`f:2: dns.trust_remote = true does nothing with dns.dnssec = "validate"`}},
+		{"no use for anchors", "[dns]\ndnssec = 'trust-ad'\ntrust_anchors = '/etc/root.key'", []string{`f:3: dns.trust_anchors does nothing with dns.dnssec = "trust-ad"`}},
 		{"no DNSSEC", "[dns]\nservers = ['192.0.2.1']\ndnssec = 'off'", []string{`f:3: dns.dnssec = "off": no DANE`}},
 		{"no signal", "[dns]\ndnssec = 'off'\n[mta_sts]\nmode = 'off'", []string{`f:2: dns.dnssec = "off" and mta_sts.mode = "off": no signal is left`}},
 		{"timeouts", "[socketmap]\ndeadline = '4s'\n[dns]\ntimeout = '4s'", []string{
@@ -407,7 +407,7 @@ func certificate(t *testing.T) string {
 
 func TestStrings(t *testing.T) {
 	for got, want := range map[string]string{
-		DNSSECOff.String(): "off", DNSSECTrustAD.String(): "trust-ad", DNSSEC(9).String(): "dnssec(9)",
+		DNSSECOff.String(): "off", DNSSECTrustAD.String(): "trust-ad", DNSSECValidate.String(): "validate", DNSSEC(9).String(): "dnssec(9)",
 		LogText.String(): "text", LogJSON.String(): "json", LogFormat(9).String(): "format(9)",
 	} {
 		if got != want {

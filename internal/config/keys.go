@@ -59,7 +59,9 @@ func mapKeys() []key[Config] {
 func dnsKeys() []key[Config] {
 	return []key[Config]{
 		bind("dns.servers", `[]`, func(c *Config) *[]netip.AddrPort { return &c.DNS.Servers }, list(server)),
-		bind("dns.dnssec", `"trust-ad"`, func(c *Config) *DNSSEC { return &c.DNS.DNSSEC }, dnssec),
+		bind("dns.dnssec", `"validate"`, func(c *Config) *DNSSEC { return &c.DNS.DNSSEC },
+			oneOf(word[DNSSEC]{"validate", DNSSECValidate}, word[DNSSEC]{"trust-ad", DNSSECTrustAD}, word[DNSSEC]{"off", DNSSECOff})),
+		bind("dns.trust_anchors", `""`, func(c *Config) *string { return &c.DNS.TrustAnchors }, absolute),
 		bind("dns.trust_remote", `false`, func(c *Config) *bool { return &c.DNS.TrustRemote }, boolean),
 		bind("dns.timeout", `"2s"`, func(c *Config) *time.Duration { return &c.DNS.Timeout },
 			duration(100*time.Millisecond, 30*time.Second)),
@@ -110,7 +112,6 @@ type later struct {
 // its line here and adds one to keys.
 func laterKeys() []later {
 	return []later{
-		{"dns.trust_anchors", []any{""}},
 		{"signals.txt", []any{"off"}},
 		{"signals.rr", []any{"off"}},
 		{"signals.rr_type", []any{int64(65400)}},

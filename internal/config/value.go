@@ -46,14 +46,6 @@ func signalMode() func(any) (verdict.Mode, error) {
 		word[verdict.Mode]{"observe", verdict.Observe}, word[verdict.Mode]{"enforce", verdict.Enforce})
 }
 
-func dnssec(v any) (DNSSEC, error) {
-	if v == "validate" {
-		return 0, errors.New(`validation in this process is not in this release: ` +
-			`run a validating resolver on this host and write "trust-ad", or give DANE up with "off"`)
-	}
-	return oneOf(word[DNSSEC]{"trust-ad", DNSSECTrustAD}, word[DNSSEC]{"off", DNSSECOff})(v)
-}
-
 func boolean(v any) (bool, error) {
 	b, ok := v.(bool)
 	if !ok {

@@ -34,6 +34,7 @@ import (
 	sd "github.com/coreos/go-systemd/v22/daemon"
 
 	"tlsverdict/internal/config"
+	"tlsverdict/internal/resolve"
 	"tlsverdict/internal/store"
 	"tlsverdict/postfixmap"
 )
@@ -76,6 +77,15 @@ func LoadConfig(name string) (*config.Config, error) {
 	return nil, &ConfigError{err}
 }
 
+// Check reports what is wrong with the files that a configuration names, beyond what
+// LoadConfig reports. Errors are *ConfigError.
+func Check(cfg *config.Config) error {
+	if _, err := trustAnchors(cfg, Network{}); err != nil {
+		return &ConfigError{err}
+	}
+	return nil
+}
+
 // Run is the daemon. It returns nil after a drain, else what made it impossible
 // to start or to go on.
 func Run(ctx context.Context, opt Options) error {
@@ -92,6 +102,9 @@ func Run(ctx context.Context, opt Options) error {
 	}
 	defer d.closeStore()
 	stack, err := NewStack(cfg, d.store, Network{}, d.log)
+	if errors.Is(err, resolve.ErrConfig) {
+		return &ConfigError{err}
+	}
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"tlsverdict/internal/fetch"
 	"tlsverdict/internal/gather"
 	"tlsverdict/internal/resolve"
+	"tlsverdict/internal/resolve/dnssec"
 	"tlsverdict/internal/socketmapd"
 	"tlsverdict/internal/store"
 	"tlsverdict/internal/verdict"
@@ -47,13 +48,20 @@ type Network struct {
 	DialDNS, DialHTTPS func(ctx context.Context, network, address string) (net.Conn, error)
 	// Roots take the place of those of the configuration; nil leaves them.
 	Roots *x509.CertPool
+	// Anchors take the place of the trust anchors of the configuration, as DS or
+	// DNSKEY records; nil leaves them.
+	Anchors []byte
 }
 
 // NewStack wires the rooms. It sends nothing; Start begins the work in the
 // background, and Close ends it. The store belongs to the caller.
 func NewStack(cfg *config.Config, st *store.Store, through Network, log *slog.Logger) (*Stack, error) {
+	anchors, err := trustAnchors(cfg, through)
+	if err != nil {
+		return nil, err
+	}
 	resolver, err := resolve.New(resolve.Config{
-		Servers: cfg.DNS.Servers, Mode: proofMode(cfg.DNS.DNSSEC), TrustRemote: cfg.DNS.TrustRemote,
+		Servers: cfg.DNS.Servers, Mode: proofMode(cfg.DNS.DNSSEC), Anchors: anchors, TrustRemote: cfg.DNS.TrustRemote,
 		Timeout: cfg.DNS.Timeout, Dial: through.DialDNS, Log: log,
 	})
 	if err != nil {
@@ -107,8 +115,12 @@ func NewStack(cfg *config.Config, st *store.Store, through Network, log *slog.Lo
 
 func newRefresher(st *store.Store, p *gather.Policies, r *resolve.Resolver, e *engine.Engine, log *slog.Logger) *engine.Refresher {
 	return &engine.Refresher{
-		Due:     st.Due,
-		Refresh: func(ctx context.Context, domain string) (bool, error) { return p.Refresh(ctx, r.Session(), domain) },
+		Due: st.Due,
+		Refresh: func(ctx context.Context, domain string) (bool, error) {
+			s := r.Session()
+			defer s.Close()
+			return p.Refresh(ctx, s, domain)
+		},
 		Changed: e.Forget,
 		Log:     log,
 	}
@@ -141,12 +153,27 @@ func (s *Stack) Close() {
 	s.Engine.Close()
 }
 
+// trustAnchors reads what validation begins with; nil where nothing is validated.
+func trustAnchors(cfg *config.Config, through Network) (*dnssec.Anchors, error) {
+	switch {
+	case cfg.DNS.DNSSEC != config.DNSSECValidate:
+		return nil, nil
+	case through.Anchors != nil:
+		return dnssec.ParseAnchors(through.Anchors)
+	case cfg.DNS.TrustAnchors != "":
+		return resolve.LoadAnchors(cfg.DNS.TrustAnchors)
+	}
+	return resolve.DefaultAnchors(resolve.SystemAnchors)
+}
+
 func proofMode(d config.DNSSEC) resolve.Mode {
 	switch d {
 	case config.DNSSECOff:
 		return resolve.Off
 	case config.DNSSECTrustAD:
 		return resolve.TrustAD
+	case config.DNSSECValidate:
+		return resolve.Validate
 	}
 	panic(fmt.Sprintf("daemon: dnssec setting %v", d))
 }

@@ -362,7 +362,7 @@ func limits() []limit {
 		{"destinations worked out at once", "internal/daemon/stack.go", "maxFlights", "512", "512"},
 		{"destinations worked out at once", "internal/engine/engine.go", "waitingPerFlight", "16", "16 times"},
 		{"DNS questions under way", "internal/resolve/resolve.go", "DefaultMaxInflight", "1024", "1024"},
-		{"DNS questions for one destination, retries included", "internal/resolve/resolve.go", "Budget", "130", "130"},
+		{"DNS questions for one destination, retries included", "internal/resolve/resolve.go", "Budget", "200", "200"},
 		{"CNAMEs followed", "internal/resolve/resolve.go", "MaxLinks", "8", "8"},
 		{"MX hosts looked at", "internal/gather/gather.go", "MaxHosts", "30", "30"},
 		{"policy fetches under way", "internal/daemon/stack.go", "maxFetches", "64", "64"},
