@@ -38,10 +38,11 @@
 // # Files
 //
 // The proofs are functions of RRsets, keys, a time and a Budget, without I/O: canonical.go
-// (names and their order), rrset.go (signatures), algorithm.go, keys.go and ds.go (keys),
-// denial.go, nsec.go and nsec3.go. The walk asks and remembers: walk.go (zone cuts),
-// answer.go (answers and aliases), validator.go (sessions), cache.go. anchor.go, trace.go
-// and fault.go are data.
+// (names and their order), message.go, rrset.go and rdata.go (what a reply holds),
+// signature.go, algorithm.go, keys.go and ds.go (signatures and keys), denial.go, nsec.go
+// and nsec3.go. The walk asks and remembers: walk.go (zone cuts), answer.go, alias.go and
+// prove.go (answers), validator.go (sessions), cache.go. anchor.go, trace.go and fault.go
+// are data.
 //
 // # Limits
 //

@@ -1,0 +1,104 @@
+package dnssec
+
+import (
+	"bytes"
+	"slices"
+
+	"github.com/miekg/dns"
+)
+
+// canonical fills in rdata (RFC 4034 §6.2, §6.3).
+func (set *rrset) canonical() error {
+	set.once.Do(func() {
+		all := make([][]byte, 0, len(set.rrs))
+		for _, rr := range set.rrs {
+			rd, err := rdataOf(rr)
+			if err != nil {
+				set.err = err
+				return
+			}
+			all = append(all, rd)
+		}
+		slices.SortFunc(all, bytes.Compare)
+		set.rdata = slices.CompactFunc(all, bytes.Equal)
+	})
+	return set.err
+}
+
+// rdataOf packs a record's data without compression.
+func rdataOf(rr dns.RR) ([]byte, error) {
+	rr = lowerNames(rr)
+	buf := make([]byte, dns.Len(rr)+maxName)
+	end, err := dns.PackRR(rr, buf, 0, nil, false)
+	if err != nil {
+		return nil, err
+	}
+	start := 0
+	for start < end && buf[start] != 0 {
+		start += int(buf[start]) + 1
+	}
+	if start += 1 + 10; start > end {
+		return nil, errName
+	}
+	return buf[start:end:end], nil
+}
+
+// lowerNames returns the record with the names in its data in lower case, for the
+// types that RFC 4034 §6.2 lists, as RFC 6840 §5.1 corrects it.
+func lowerNames(rr dns.RR) dns.RR {
+	switch rr.(type) {
+	case *dns.NS, *dns.MD, *dns.MF, *dns.CNAME, *dns.SOA, *dns.MB, *dns.MG, *dns.MR, *dns.PTR, *dns.MINFO,
+		*dns.MX, *dns.RP, *dns.AFSDB, *dns.RT, *dns.PX, *dns.NAPTR, *dns.KX, *dns.SRV, *dns.DNAME:
+	default:
+		return rr
+	}
+	rr = dns.Copy(rr)
+	for _, s := range namesIn(rr) {
+		*s = dns.CanonicalName(*s)
+	}
+	return rr
+}
+
+func namesIn(rr dns.RR) []*string {
+	switch rr := rr.(type) {
+	case *dns.NS:
+		return []*string{&rr.Ns}
+	case *dns.MD:
+		return []*string{&rr.Md}
+	case *dns.MF:
+		return []*string{&rr.Mf}
+	case *dns.CNAME:
+		return []*string{&rr.Target}
+	case *dns.SOA:
+		return []*string{&rr.Ns, &rr.Mbox}
+	case *dns.MB:
+		return []*string{&rr.Mb}
+	case *dns.MG:
+		return []*string{&rr.Mg}
+	case *dns.MR:
+		return []*string{&rr.Mr}
+	case *dns.PTR:
+		return []*string{&rr.Ptr}
+	case *dns.MINFO:
+		return []*string{&rr.Rmail, &rr.Email}
+	case *dns.MX:
+		return []*string{&rr.Mx}
+	case *dns.RP:
+		return []*string{&rr.Mbox, &rr.Txt}
+	case *dns.AFSDB:
+		return []*string{&rr.Hostname}
+	case *dns.RT:
+		return []*string{&rr.Host}
+	case *dns.PX:
+		return []*string{&rr.Map822, &rr.Mapx400}
+	case *dns.NAPTR:
+		return []*string{&rr.Replacement}
+	case *dns.KX:
+		return []*string{&rr.Exchanger}
+	case *dns.SRV:
+		return []*string{&rr.Target}
+	case *dns.DNAME:
+		return []*string{&rr.Target}
+	}
+	return nil
+}
