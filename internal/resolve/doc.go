@@ -6,9 +6,10 @@
 // bogus, indeterminate), and a lookup that failed is a fact of its own: it is never
 // an absence (RFC 7672 §2.1.2).
 //
-//	r, err := resolve.New(resolve.Config{Mode: resolve.TrustAD})
+//	r, err := resolve.New(resolve.Config{Mode: resolve.Validate})
 //	go r.Watch(ctx)             // probes the servers, logs when that changes
 //	s := r.Session()            // one destination
+//	defer s.Close()
 //	mx := s.MX(ctx, "example.com")
 //	switch {
 //	case mx.Broken():           // mx.Failure says what, and whose fault
@@ -21,6 +22,22 @@
 //	}
 //
 // # Proof
+//
+// Mode Validate proves each answer in this process (package dnssec): queries have DO and
+// CD, and no server is believed. An answer that does not hold is asked for at another
+// server, or, where there is none, once more without CD, so that a validating server
+// looks for a better one (RFC 4035 §4.7). What can go wrong is told apart:
+//
+//	what does not hold                     answer            proof
+//	the destination's own chain            Failed            Bogus, fault Remote
+//	the keys of the root: signatures are   as it was sent    Indeterminate
+//	stripped, the clock or the anchors
+//	are wrong
+//	no server answers                      Failed            Indeterminate
+//
+// The probe validates the keys of the root and a denial by it through each server alone.
+// A server that does not pass is asked after the others. Watch logs a trust anchor that
+// is revoked, or a new key that is none, once a day.
 //
 // Mode TrustAD takes the AD bit of a validating resolver (RFC 4035 §3.2.3) for it,
 // as Postfix does. The bit is worth what the resolver and the way to it are worth:
@@ -71,7 +88,7 @@
 //	          to block the name, or fails its probe or does not end it in time
 //	Ours      the budget is spent, or the caller gave up before the question was sent
 //
-// SERVFAIL is all that a validator says of bogus data. Where it adds an extended
+// In mode TrustAD, SERVFAIL is all that is learnt of bogus data. Where it adds an extended
 // error that says so (RFC 8914 §4), the proof is Bogus, else Indeterminate. What it
 // marks as stale, answer or denial, fails for every type: nothing stale is ever used.
 //

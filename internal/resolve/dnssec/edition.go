@@ -2,8 +2,10 @@ package dnssec
 
 import (
 	"bytes"
+	"fmt"
 	"maps"
 	"slices"
+	"strings"
 )
 
 // Join adds the anchors of another edition of the same list: where both name one key
@@ -33,4 +35,16 @@ func (a *Anchors) Join(other *Anchors) *Anchors {
 
 func (ds delegationSigner) equal(other delegationSigner) bool {
 	return ds.tag == other.tag && ds.algorithm == other.algorithm && ds.kind == other.kind && bytes.Equal(ds.digest, other.digest)
+}
+
+// String lists the anchors as DS records, in a fixed order.
+func (a *Anchors) String() string {
+	var lines []string
+	for zone, list := range a.zones {
+		for _, ds := range list {
+			lines = append(lines, fmt.Sprintf("%s IN DS %d %d %d %X\n", zone, ds.tag, ds.algorithm, ds.kind, ds.digest))
+		}
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "")
 }
