@@ -111,6 +111,8 @@ func (r *Report) shorten(b bound) {
 	f.Hosts = shortList(r, f.Hosts, b.list, &f.HostsLeftOut)
 	f.Signals = shortList(r, f.Signals, b.list, &f.SignalsLeftOut)
 	r.texts(b, f.Signals)
+	f.Chain = shortList(r, f.Chain, b.list, &f.ChainLeftOut)
+	r.texts(b, f.Chain)
 	if f.MX != nil {
 		r.text(b, &f.MX.Error)
 		f.MX.Records = shortList(r, f.MX.Records, b.list, &f.MX.LeftOut)

@@ -36,6 +36,7 @@ func (r *Report) WriteText(w io.Writer, style Style, now time.Time) error {
 	t := &text{w: bufio.NewWriter(w), style: style}
 	t.head(r, now)
 	t.facts(&r.Facts)
+	t.chain(&r.Facts)
 	t.reasons(r)
 	t.replies(r.Replies)
 	return t.w.Flush()
@@ -266,6 +267,20 @@ func (t *text) sts(s *STS) {
 	}
 	if s.Error != "" {
 		row("failed", t.paint(red, s.Error))
+	}
+}
+
+// chain tells the proof, step by step.
+func (t *text) chain(f *Facts) {
+	if len(f.Chain) == 0 {
+		return
+	}
+	t.print("\nhow DNSSEC proves it\n")
+	for _, step := range f.Chain {
+		t.print("  %s\n", step)
+	}
+	if f.ChainLeftOut > 0 {
+		t.print("  and %d more steps\n", f.ChainLeftOut)
 	}
 }
 

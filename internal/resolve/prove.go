@@ -48,6 +48,7 @@ func (validating) answer(ctx context.Context, s *Session, q question, f *flight)
 		res = s.r.failure(a.Err)
 		res.abandoned = ctx.Err() != nil && !a.Err.Bogus()
 	}
+	a.Records = nil // res has them; who keeps the trail need not keep them twice
 	res.trail = trail{a}
 	return res
 }
