@@ -31,11 +31,15 @@ func size(v verdict.Verdict) int {
 func (x *Explanation) size() int {
 	const (
 		host    = 1024
+		trail   = 512 // of one answer: a few steps
 		record  = 96
 		address = 24
 		reason  = 128
 	)
 	n := size(x.Ruling.Verdict) + host*len(x.Facts.Hosts) + record*len(x.Facts.MX.Records) + reason*len(x.Ruling.Reasons)
+	if x.Facts.MX.Trail != nil {
+		n += trail * (2 + 4*len(x.Facts.Hosts))
+	}
 	for i := range x.Facts.Hosts {
 		h := &x.Facts.Hosts[i]
 		n += address * (len(h.A.Records) + len(h.AAAA.Records))
