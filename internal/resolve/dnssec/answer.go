@@ -73,8 +73,9 @@ func (s *Session) Lookup(ctx context.Context, question string, rrtype uint16) An
 // the end, it returns the name to go on with.
 func (l *lookup) resolve(ctx context.Context, n name) (Answer, name) {
 	var first Answer
-	for again := range tries {
-		m, err := l.s.ask(ctx, question(n, l.rtype, again))
+	for again := 0; again < tries; {
+		q := question(n, l.rtype, again)
+		m, err := l.s.ask(ctx, q)
 		if err != nil {
 			if again > 0 {
 				return first, ""
@@ -87,12 +88,15 @@ func (l *lookup) resolve(ctx context.Context, n name) (Answer, name) {
 			*l = *try
 			return a, next
 		}
-		if again == 0 {
+		if first.Err == nil {
 			first = a
 			l.refresh(a)
 		}
 		if a.Err.Anchor || a.Err.passing() {
 			break
+		}
+		if !l.s.disown(q) {
+			again++
 		}
 	}
 	return first, ""

@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/miekg/dns"
 )
 
 // cut is what was proven of a name: whether a zone begins there, and with what keys.
@@ -44,28 +46,65 @@ func newCuts(limit int) *cuts {
 	return &cuts{entries: make(map[name]*entry), limit: limit}
 }
 
-// get returns what is known of a name, or lets learn find out for all who ask.
+// passing reports what says nothing to others.
+func (c *cut) passing() bool { return c.err != nil && (c.err.doubtful || c.err.passing()) }
+
+// get returns what is known of a name, or lets learn find out for all who ask. That
+// another asker had no reply says nothing: its upstream, or its share of it, failed.
 func (c *cuts) get(ctx context.Context, n name, now func() time.Time, learn func() cut) cut {
 	for {
 		e, mine := c.join(n, now())
 		if mine {
-			e.cut = learn()
-			c.settle(n, e, now(), ctx.Err() != nil)
+			c.learn(ctx, n, e, now, learn)
 			return e.cut
 		}
 		select {
 		case <-e.done:
-			if !e.orphaned {
-				return e.cut
-			}
 		case <-ctx.Done():
 			return cut{err: gaveUp(ctx, n)}
+		}
+		switch {
+		case e.orphaned:
+		case e.cut.passing():
+			got := learn()
+			c.put(n, got, now())
+			return got
+		default:
+			return e.cut
 		}
 	}
 }
 
+// learn fills in an entry. It is settled whatever happens, since others wait for it.
+func (c *cuts) learn(ctx context.Context, n name, e *entry, now func() time.Time, learn func() cut) {
+	e.cut = cut{err: &Error{Why: NoReply, Subject: subject(n, dns.TypeDS), Detail: "a defect of this program"}}
+	e.orphaned = true
+	defer func() { c.settle(n, e, now()) }()
+	e.cut = learn()
+	e.orphaned = e.cut.err != nil && (ctx.Err() != nil || e.cut.err.Why == OverBudget)
+}
+
+// put keeps what was learnt outside a flight, unless someone knows better.
+func (c *cuts) put(n name, got cut, now time.Time) {
+	if got.err != nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if old := c.entries[n]; old != nil {
+		if old.weight == 0 || !old.cut.until.Before(got.until) {
+			return
+		}
+		c.drop(n, old)
+	}
+	e := &entry{done: make(chan struct{}), cut: got, born: now}
+	close(e.done)
+	c.entries[n] = e
+	c.keep(n, e, now)
+}
+
 func gaveUp(ctx context.Context, n name) *Error {
-	return &Error{Why: NoReply, Subject: subject(n, 0), Detail: "gave up", Err: context.Cause(ctx)}
+	return &Error{Why: NoReply, Subject: subject(n, dns.TypeDS), Detail: "gave up", Err: context.Cause(ctx)}
 }
 
 // join returns the entry of a name; mine reports that the caller must settle it.
@@ -94,22 +133,37 @@ func (e *entry) stale(now time.Time) bool {
 }
 
 // settle keeps what was learnt, or, where nothing was, forgets that it was asked.
-func (c *cuts) settle(n name, e *entry, now time.Time, abandoned bool) {
+func (c *cuts) settle(n name, e *entry, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e.born = now
-	if e.cut.err != nil && e.cut.err.passing() {
-		e.orphaned = abandoned || e.cut.err.Why == OverBudget
+	if e.cut.passing() {
 		delete(c.entries, n)
 	} else {
-		e.weight = entryWeight
-		if e.cut.zone != nil && e.cut.zone.keys != nil {
-			e.weight += e.cut.zone.keys.weight()
-		}
-		c.weight += e.weight
-		c.shrink(n, now)
+		c.keep(n, e, now)
 	}
 	close(e.done)
+}
+
+func (c *cuts) keep(n name, e *entry, now time.Time) {
+	e.weight = e.cut.weight(n)
+	c.weight += e.weight
+	c.shrink(n, now)
+}
+
+// weight is about how many octets the cut takes in memory.
+func (c *cut) weight(n name) int {
+	w := entryWeight + 2*len(n)
+	if c.zone != nil {
+		w += len(c.zone.step.Subject) + len(c.zone.step.Zone) + len(c.zone.step.Detail)
+		if c.zone.keys != nil {
+			w += c.zone.keys.weight()
+		}
+	}
+	if c.err != nil {
+		w += len(c.err.Subject) + len(c.err.Detail)
+	}
+	return w
 }
 
 // shrink makes room: what is over its time goes first, then any but the top-level

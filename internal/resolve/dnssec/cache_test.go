@@ -251,7 +251,7 @@ func TestUpstreamThatAnswersSomethingElse(t *testing.T) {
 		}
 	}
 	var e *Error
-	if a := (&Session{v: w.validator(), up: nilUpstream{}, asked: map[Query]*flight{}}).Lookup(t.Context(), "example.com.", dns.TypeMX); !errors.As(error(a.Err), &e) || e.Why != NoReply {
+	if a := (&Session{v: w.validator(), up: nilUpstream{}, asked: map[Query]*flight{}, alone: map[Query]bool{}}).Lookup(t.Context(), "example.com.", dns.TypeMX); !errors.As(error(a.Err), &e) || e.Why != NoReply {
 		t.Errorf("%v", a.Err)
 	}
 }

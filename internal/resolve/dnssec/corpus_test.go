@@ -55,7 +55,7 @@ func TestSignatureFiles(t *testing.T) {
 			continue
 		}
 		for i, e := range sc.entries[1:] {
-			m := index(e.msg)
+			m := index(e.msg, time.Time{})
 			for _, set := range append(m.answer, m.authority...) {
 				if len(set.sigs) == 0 {
 					continue

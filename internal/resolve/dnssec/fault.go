@@ -100,6 +100,9 @@ type Error struct {
 	Anchor bool
 	// Err is the upstream's error, where there is one.
 	Err error
+
+	// doubtful: nobody could be asked again whether it is so. It is not remembered.
+	doubtful bool
 }
 
 func (e *Error) Error() string {

@@ -33,16 +33,20 @@ type message struct {
 	soa               time.Duration
 	hasSOA            bool
 	recursive         bool
+	at                time.Time // when it came: TTLs count from then
 }
 
-func index(m *dns.Msg) message {
-	msg := message{rcode: m.Rcode, recursive: m.RecursionAvailable || m.Authoritative}
+func index(m *dns.Msg, at time.Time) message {
+	msg := message{rcode: m.Rcode, recursive: m.RecursionAvailable || m.Authoritative, at: at}
 	msg.answer, msg.authority = sets(m.Answer), sets(m.Ns)
+	for _, set := range slices.Concat(msg.answer, msg.authority) {
+		set.at = at
+	}
 	for _, set := range msg.authority {
 		switch rr := set.rrs[0].(type) {
 		case *dns.SOA:
 			msg.hasSOA = true
-			msg.soa = min(set.ttl(), seconds(rr.Minttl)) // RFC 2308 §5
+			msg.soa = min(set.ttl(at), seconds(rr.Minttl)) // RFC 2308 §5
 		case *dns.NS:
 			msg.referral = true
 		}

@@ -39,7 +39,7 @@ func (s *Session) prove(ctx context.Context, m *message, set *rrset) piece {
 			return piece{zone: z, err: err}
 		}
 		if z.proof != verdict.Secure {
-			return s.insecure(z, set.ttl())
+			return s.insecure(z, set.ttl(s.v.now()))
 		}
 		if z.apex == zones[0] {
 			p := s.sealed(z, m, set)
@@ -54,7 +54,7 @@ func (s *Session) prove(ctx context.Context, m *message, set *rrset) piece {
 		return piece{zone: z, err: err}
 	}
 	if z.proof != verdict.Secure {
-		return s.insecure(z, set.ttl())
+		return s.insecure(z, set.ttl(s.v.now()))
 	}
 	p := s.sealed(z, m, set)
 	if p.err != nil && failed != nil {
@@ -153,7 +153,7 @@ func (m *message) denier(n name, rtype uint16) name {
 func (s *Session) undenied(z *zone, m *message) piece {
 	ttl := time.Duration(0) // without an SOA it is not to be kept (RFC 2308 §5)
 	if m.hasSOA {
-		ttl = m.soa
+		ttl = m.negativeTTL(forever, s.v.now())
 	}
 	p := s.insecure(z, ttl)
 	p.outcome = verdict.NoData
@@ -190,5 +190,5 @@ func (s *Session) denied(z *zone, m *message, n name, rtype uint16) piece {
 	if !f.shown() {
 		return piece{zone: z, err: d.why(n, rtype)}
 	}
-	return piece{zone: z, proof: f.proof, ttl: m.negativeTTL(f.ttl), by: f.by, how: f.how, outcome: outcome}
+	return piece{zone: z, proof: f.proof, ttl: m.negativeTTL(f.ttl, s.v.now()), by: f.by, how: f.how, outcome: outcome}
 }

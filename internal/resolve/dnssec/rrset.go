@@ -16,6 +16,7 @@ type rrset struct {
 	rtype uint16
 	rrs   []dns.RR
 	sigs  []signature
+	at    time.Time // when they came; zero: now
 
 	once  sync.Once // messages are shared by the questions of a session
 	rdata [][]byte  // canonical, in order, each once
@@ -34,13 +35,21 @@ func typeName(rtype uint16) string {
 	return fmt.Sprintf("TYPE%d", rtype) // RFC 3597 §5
 }
 
-// ttl is the least of the records'.
-func (set *rrset) ttl() time.Duration {
+// ttl is the least of the records', less what has passed since they came.
+func (set *rrset) ttl(now time.Time) time.Duration {
 	least := forever
 	for _, rr := range set.rrs {
 		least = min(least, seconds(rr.Header().Ttl))
 	}
-	return least
+	return aged(least, set.at, now)
+}
+
+// aged is what is left of a TTL that began to count at a time.
+func aged(ttl time.Duration, from, now time.Time) time.Duration {
+	if from.IsZero() || now.Before(from) {
+		return ttl
+	}
+	return max(0, ttl-now.Sub(from))
 }
 
 const forever = time.Duration(1<<31-1) * time.Second

@@ -166,7 +166,7 @@ func (set *rrset) tryKeys(sig *signature, z *keys, b *Budget) (*key, *Error) {
 func (set *rrset) sealedBy(sig *signature, k *key, now time.Time) seal {
 	left := time.Duration(int32(sig.expiration-uint32(now.Unix()))) * time.Second
 	s := seal{
-		ttl: max(0, min(set.ttl(), seconds(sig.ttl), left)),
+		ttl: max(0, min(set.ttl(now), aged(seconds(sig.ttl), set.at, now), left)),
 		by:  KeyID{Tag: k.tag, Algorithm: k.algorithm},
 	}
 	if int(sig.labels) < set.owner.signedLabels() {

@@ -2,8 +2,6 @@ package dnssec
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -55,6 +53,7 @@ type Validator struct {
 	suite   *suite
 	now     func() time.Time
 	cuts    *cuts
+	commons commons
 
 	mu       sync.Mutex
 	warnings map[name][]Warning
@@ -106,50 +105,18 @@ type Session struct {
 
 	mu    sync.Mutex
 	asked map[Query]*flight
+	// alone are the questions that are not left to other sessions.
+	alone map[Query]bool
 	stops []context.CancelFunc
 }
 
-// flight is a question on its way, or its reply when done is closed.
-type flight struct {
-	done chan struct{}
-	msg  message
-	err  *Error
-	// abandoned: who asked gave up, which says nothing to others.
-	abandoned bool
-}
-
-// Session begins a destination. It should be closed.
+// Session begins a destination. It must be closed.
 func (v *Validator) Session(up Upstream) *Session {
-	return &Session{v: v, up: up, asked: make(map[Query]*flight)}
+	return &Session{v: v, up: up, asked: make(map[Query]*flight), alone: make(map[Query]bool)}
 }
 
 // Spent returns what the destination has cost so far.
 func (s *Session) Spent() Spent { return s.budget.Spent() }
-
-// question names a question to the upstream.
-func question(n name, rtype uint16, again int) Query {
-	return Query{Name: n.String(), Type: rtype, Again: again}
-}
-
-// ask returns the reply to a question: one that came, or is on its way, or is sent for
-// now.
-func (s *Session) ask(ctx context.Context, q Query) (*message, *Error) {
-	for {
-		f, mine := s.join(q)
-		if mine {
-			s.fly(ctx, q, f)
-			return &f.msg, f.err
-		}
-		select {
-		case <-f.done:
-			if !f.abandoned {
-				return &f.msg, f.err
-			}
-		case <-ctx.Done():
-			return nil, &Error{Why: NoReply, Subject: q.subject(), Detail: "gave up", Err: context.Cause(ctx)}
-		}
-	}
-}
 
 // Close ends the questions that were sent ahead and turned out not to matter, and waits
 // for them. No lookup may be under way.
@@ -162,71 +129,13 @@ func (s *Session) Close() {
 		stop()
 	}
 	s.ahead.Wait()
-}
-
-// begin sends a question whose reply will be asked for later.
-func (s *Session) begin(ctx context.Context, q Query) {
-	f, mine := s.join(q)
-	if !mine {
-		return
-	}
-	ctx, stop := context.WithCancel(ctx)
-	s.mu.Lock()
-	s.stops = append(s.stops, stop)
-	s.mu.Unlock()
-	s.ahead.Go(func() {
-		defer stop()
-		s.fly(ctx, q, f)
-	})
-}
-
-func (s *Session) join(q Query) (f *flight, mine bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if f = s.asked[q]; f == nil {
-		f, mine = &flight{done: make(chan struct{})}, true
-		s.asked[q] = f
+	for q, f := range s.asked {
+		if f.owner == s && q.ofCuts() {
+			s.v.commons.withdraw(q, f)
+		}
 	}
-	return f, mine
-}
-
-func (s *Session) fly(ctx context.Context, q Query, f *flight) {
-	f.msg, f.err = s.exchange(ctx, q)
-	if f.err != nil && ctx.Err() != nil {
-		f.abandoned = true
-		s.mu.Lock()
-		delete(s.asked, q)
-		s.mu.Unlock()
-	}
-	close(f.done)
-}
-
-func (q Query) subject() string { return q.Name + " " + typeName(q.Type) }
-
-var errNoReply = errors.New("the upstream returned nothing")
-
-// exchange asks the upstream. The reply is held against the question once more: to
-// prove another name's records would prove too much.
-func (s *Session) exchange(ctx context.Context, q Query) (message, *Error) {
-	if !s.budget.query() {
-		return message{}, &Error{Why: OverBudget, Subject: q.subject(), Detail: fmt.Sprintf("more than %d questions", MaxQueries), Err: errBudget}
-	}
-	m, err := s.up.Exchange(ctx, q)
-	switch {
-	case err != nil:
-		return message{}, &Error{Why: NoReply, Subject: q.subject(), Err: err}
-	case m == nil:
-		return message{}, &Error{Why: NoReply, Subject: q.subject(), Err: errNoReply}
-	case !m.Response || len(m.Question) != 1 || !q.matches(m.Question[0]):
-		return message{}, &Error{Why: NoReply, Subject: q.subject(), Detail: "the reply is to another question"}
-	case m.Rcode != dns.RcodeSuccess && m.Rcode != dns.RcodeNameError:
-		return message{}, &Error{Why: NoReply, Subject: q.subject(), Detail: "the reply has rcode " + dns.RcodeToString[m.Rcode]}
-	}
-	return index(m), nil
-}
-
-func (q Query) matches(got dns.Question) bool {
-	return got.Qtype == q.Type && got.Qclass == dns.ClassINET && strings.EqualFold(got.Name, q.Name)
 }
 
 // Check finds out whether validation works at all through the upstream: the keys of the

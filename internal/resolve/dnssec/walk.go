@@ -114,39 +114,28 @@ func (s *Session) proveAnchor(ctx context.Context, apex name) cut {
 		z.step = Step{Kind: StepUnsigned, Subject: apex.String(), Zone: apex.String(), Proof: verdict.Insecure, Detail: "the trust anchors have unsupported algorithms only"}
 		return cut{kind: unsignedCut, zone: z, until: z.until}
 	}
-	var first *Error
-	for again := range tries {
-		ks, proof, err := s.proveKeys(ctx, apex, usable, again)
-		if err == nil {
-			z := &zone{apex: apex, proof: verdict.Secure, keys: ks, until: s.v.now().Add(proof.ttl)}
-			z.step = Step{Kind: StepAnchor, Subject: subject(apex, dns.TypeDNSKEY), Zone: apex.String(), Keys: []KeyID{proof.by}, Proof: verdict.Secure}
-			return cut{kind: signedCut, zone: z, until: z.until}
-		}
+	ks, proof, err := s.proveKeys(ctx, apex, usable)
+	if err != nil {
 		err.Anchor = true
-		if first == nil {
-			first = err
-		}
-		if err.passing() {
-			break
-		}
+		return cut{err: err, until: s.v.now().Add(bogusLife)}
 	}
-	return cut{err: first, until: s.v.now().Add(bogusLife)}
+	z := &zone{apex: apex, proof: verdict.Secure, keys: ks, until: s.v.now().Add(proof.ttl)}
+	z.step = Step{Kind: StepAnchor, Subject: subject(apex, dns.TypeDNSKEY), Zone: apex.String(), Keys: []KeyID{proof.by}, Proof: verdict.Secure}
+	return cut{kind: signedCut, zone: z, until: z.until}
 }
 
 // proveKeys asks for the DNSKEY RRset of a zone and validates it.
-func (s *Session) proveKeys(ctx context.Context, apex name, usable []delegationSigner, again int) (*keys, seal, *Error) {
-	m, err := s.ask(ctx, question(apex, dns.TypeDNSKEY, again))
-	if err != nil {
-		return nil, seal{}, err.copy()
-	}
-	set := m.answer.find(apex, dns.TypeDNSKEY)
-	if set == nil {
-		return nil, seal{}, &Error{Why: NoKey, Subject: subject(apex, dns.TypeDNSKEY), Detail: "there is none, but there are DS (" + tagsOf(usable) + ")"}
-	}
-	ks, proof, err := s.v.suite.prove(set, usable, s.v.now(), &s.budget)
-	if err == nil {
-		s.v.note(set)
-	}
+func (s *Session) proveKeys(ctx context.Context, apex name, usable []delegationSigner) (ks *keys, proof seal, err *Error) {
+	err = s.insist(ctx, question(apex, dns.TypeDNSKEY, 0), func(m *message) (err *Error) {
+		set := m.answer.find(apex, dns.TypeDNSKEY)
+		if set == nil {
+			return &Error{Why: NoKey, Subject: subject(apex, dns.TypeDNSKEY), Detail: "there is none, but there are DS (" + tagsOf(usable) + ")"}
+		}
+		if ks, proof, err = s.v.suite.prove(set, usable, s.v.now(), &s.budget); err == nil {
+			s.v.note(set)
+		}
+		return err
+	})
 	return ks, proof, err
 }
 
@@ -169,29 +158,21 @@ func (e *Error) copy() *Error {
 // proveCut finds out whether a zone begins at a name in or below a secure zone. What
 // does not hold is asked for once more, elsewhere.
 func (s *Session) proveCut(ctx context.Context, above *zone, c name) cut {
-	var first *Error
-	for again := range tries {
-		got := s.tryCut(ctx, above, c, again)
-		if got.err == nil {
-			return got
-		}
-		if first == nil {
-			first = got.err
-		}
-		if got.err.passing() {
-			break
-		}
+	var got cut
+	err := s.insist(ctx, question(c, dns.TypeDS, 0), func(m *message) *Error {
+		got = s.readCut(ctx, above, m, c)
+		return got.err
+	})
+	if err != nil {
+		return cut{err: err, until: s.v.now().Add(bogusLife)}
 	}
-	return cut{err: first, until: s.v.now().Add(bogusLife)}
+	return got
 }
 
-func (s *Session) tryCut(ctx context.Context, above *zone, c name, again int) cut {
-	m, err := s.ask(ctx, question(c, dns.TypeDS, again))
-	if err != nil {
-		return cut{err: err}
-	}
+// readCut says what the reply to a question for DS shows.
+func (s *Session) readCut(ctx context.Context, above *zone, m *message, c name) cut {
 	if set := m.answer.find(c, dns.TypeDS); set != nil {
-		return s.signedCut(ctx, above, set, again)
+		return s.signedCut(ctx, above, set)
 	}
 	if set := m.redirect(c, above.apex); set != nil {
 		proof, err := set.verify(above.keys, s.v.now(), &s.budget)
@@ -211,7 +192,7 @@ func (s *Session) tryCut(ctx context.Context, above *zone, c name, again int) cu
 		return cut{err: err}
 	}
 	kind, f := d.delegation(c)
-	until := s.v.now().Add(m.negativeTTL(f.ttl))
+	until := s.v.now().Add(m.negativeTTL(f.ttl, s.v.now()))
 	switch kind {
 	case noCut, noName:
 		return cut{kind: kind, until: until}
@@ -224,9 +205,9 @@ func (s *Session) tryCut(ctx context.Context, above *zone, c name, again int) cu
 
 // negativeTTL bounds the TTL of a denial by that of the SOA, where there is one. The
 // SOA itself is not proven, so that it may only shorten it (RFC 9077 §3).
-func (m *message) negativeTTL(ttl time.Duration) time.Duration {
+func (m *message) negativeTTL(ttl time.Duration, now time.Time) time.Duration {
 	if m.hasSOA {
-		ttl = min(ttl, m.soa)
+		ttl = min(ttl, aged(m.soa, m.at, now))
 	}
 	return ttl
 }
@@ -254,7 +235,7 @@ func (m *message) dname(n name) *rrset {
 }
 
 // signedCut follows a DS RRset to the keys of the child.
-func (s *Session) signedCut(ctx context.Context, above *zone, set *rrset, again int) cut {
+func (s *Session) signedCut(ctx context.Context, above *zone, set *rrset) cut {
 	proof, err := set.verify(above.keys, s.v.now(), &s.budget)
 	if err != nil {
 		return cut{err: err}
@@ -276,7 +257,7 @@ func (s *Session) signedCut(ctx context.Context, above *zone, set *rrset, again 
 		}
 		return cut{kind: unsignedCut, zone: z, until: z.until}
 	}
-	ks, own, err := s.proveKeys(ctx, set.owner, usable, again)
+	ks, own, err := s.proveKeys(ctx, set.owner, usable)
 	if err != nil {
 		return cut{err: err}
 	}

@@ -184,16 +184,19 @@ type truth struct {
 	worth   worth
 	rcode   int
 	records []dns.RR
+	// either: NOERROR and NXDOMAIN are both true. The name does not exist, and the
+	// NSEC at it says so whatever the rcode is (RFC 9824 §3.2).
+	either bool
 }
 
-// MaxIterations above which denials prove nothing are ours (RFC 9276 §3.2).
+// truth follows the aliases in the zones.
 func (in *internet) truth(q question) truth {
 	all := truth{worth: secure}
 	for n, links := q.name, 0; ; links++ {
 		one, next := in.truthAt(question{n, q.rtype})
 		all.worth = min(all.worth, one.worth)
 		if next == "" || links > dnssec.MaxLinks {
-			all.rcode, all.records = one.rcode, one.records
+			all.rcode, all.records, all.either = one.rcode, one.records, one.either
 			if links > dnssec.MaxLinks {
 				all.worth = failed
 			}
@@ -216,6 +219,7 @@ func (in *internet) truthAt(q question) (truth, string) {
 		return one, target
 	}
 	source := z.source(q.name)
+	one.either = source == "" && z.style == byCompact
 	switch {
 	case source == "" && z.style != byCompact:
 		one.rcode = dns.RcodeNameError
