@@ -111,6 +111,7 @@ type Resolver struct {
 	scheme  scheme
 	timeout time.Duration
 	gate    *gate
+	kept    *kept
 	log     *slog.Logger
 	dial    func(ctx context.Context, network, address string) (net.Conn, error)
 	now     func() time.Time
@@ -167,6 +168,7 @@ func (r *Resolver) defaults(inflight int) {
 		inflight = DefaultMaxInflight
 	}
 	r.gate = newGate(inflight)
+	r.kept = newKept(keptOctets)
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}

@@ -197,12 +197,18 @@ func unaskable(name string, rrtype uint16) result {
 	return failed(verdict.Remote, "not a host name: "+printable(name))
 }
 
-// fly sends a question for everyone who asks it. It is entered with s.mu held.
+// fly finds the answer for everyone who asks a question. It is entered with s.mu held.
 func (s *Session) fly(ctx context.Context, q question) result {
 	f := &flight{done: make(chan struct{})}
 	s.flights[q] = f
 	s.mu.Unlock()
-	f.result = s.r.scheme.answer(ctx, s, q, f)
+	now := s.r.now()
+	if known, ok := s.r.kept.get(q, now); ok {
+		f.result = known
+	} else {
+		f.result = s.r.scheme.answer(ctx, s, q, f)
+		s.r.kept.keep(q, f.result, now)
+	}
 	if f.result.abandoned {
 		s.mu.Lock()
 		delete(s.flights, q)
