@@ -8,11 +8,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
 // nameServers is the lab's DNS: zones signed with ldns, served by NSD in the
-// internet's namespace, resolved and validated by unbound in the MTA's.
+// internet's namespace, and two unbounds: the provider's in the internet, which
+// validates nothing, and, where a setup has one, a validating one in the MTA's.
 type nameServers struct {
 	root string // the root directory that all three run in
 	dir  string // inside that root: zones, configuration and logs
@@ -122,30 +124,11 @@ remote-control:
 	for _, z := range append([]*zone{{name: "."}, {name: "example"}}, in.zones...) {
 		fmt.Fprintf(&nsd, "zone:\n name: \"%s\"\n zonefile: \"%s.zone\"\n", z.name, z.name)
 	}
-	// Short lives in the cache, so that what a test changes shows soon.
-	unbound := fmt.Sprintf(`server:
- interface: 127.0.0.1
- username: ""
- chroot: ""
- directory: "%[1]s"
- pidfile: "%[1]s/unbound.pid"
- use-syslog: no
- val-log-level: 2
- root-hints: "%[1]s/root.hints"
- trust-anchor-file: "%[1]s/anchor.ds"
- module-config: "validator iterator"
- cache-max-ttl: 5
- cache-max-negative-ttl: 1
- val-bogus-ttl: 1
- infra-host-ttl: 5
- num-threads: 1
-remote-control:
- control-enable: no
-`, d.dir)
 	for file, text := range map[string]string{
-		"nsd.conf":     nsd.String(),
-		"unbound.conf": unbound,
-		"root.hints":   fmt.Sprintf(". 60 NS ns.example.\nns.example. 60 A %s\n", nameServer),
+		"nsd.conf":      nsd.String(),
+		"local.conf":    d.unbound("local", local, "validator iterator"),
+		"provider.conf": d.unbound("provider", provider, "iterator"),
+		"root.hints":    fmt.Sprintf(". 60 NS ns.example.\nns.example. 60 A %s\n", nameServer),
 	} {
 		if err := os.WriteFile(d.path(file), []byte(text), 0o644); err != nil {
 			return err
@@ -154,22 +137,66 @@ remote-control:
 	return nil
 }
 
-// start runs both servers and waits until the resolver validates.
-func (d nameServers) start(ctx context.Context, t *testing.T, mta, internet namespace) {
+// unbound returns the configuration of a resolver. Lives in its cache are short,
+// so that what a test changes shows soon.
+func (d nameServers) unbound(name, address, modules string) string {
+	return fmt.Sprintf(`server:
+ interface: %[3]s
+ access-control: 0.0.0.0/0 allow
+ username: ""
+ chroot: ""
+ directory: "%[1]s"
+ pidfile: "%[1]s/%[2]s.pid"
+ use-syslog: no
+ val-log-level: 2
+ root-hints: "%[1]s/root.hints"
+ trust-anchor-file: "%[1]s/anchor.ds"
+ module-config: "%[4]s"
+ cache-max-ttl: 5
+ cache-max-negative-ttl: 1
+ val-bogus-ttl: 1
+ infra-host-ttl: 5
+ num-threads: 1
+remote-control:
+ control-enable: no
+`, d.dir, name, address, modules)
+}
+
+// start runs the name server and the provider's resolver, and waits until that
+// hands signatures on, and does not say that it has looked at them.
+func (d nameServers) start(ctx context.Context, t *testing.T, internet namespace) {
 	t.Helper()
 	spawn(t, internet.command(ctx, d.root, "nsd", "-d", "-c", d.dir+"/nsd.conf"), d.path("nsd.log"))
-	spawn(t, mta.command(ctx, d.root, "unbound", "-d", "-c", d.dir+"/unbound.conf"), d.path("unbound.log"))
+	spawn(t, internet.command(ctx, d.root, "unbound", "-d", "-c", d.dir+"/provider.conf"), d.path("provider.log"))
+	d.await(ctx, t, internet, provider, func(answer string) bool {
+		return strings.Contains(answer, "RRSIG\tMX") && !strings.Contains(answer, " ad;")
+	})
+}
+
+// startLocal runs the resolver on the mail server, and waits until it validates.
+func (d nameServers) startLocal(ctx context.Context, t *testing.T, mta namespace) {
+	t.Helper()
+	spawn(t, mta.command(ctx, d.root, "unbound", "-d", "-c", d.dir+"/local.conf"), d.path("local.log"))
+	d.await(ctx, t, mta, local, func(answer string) bool {
+		return strings.Contains(answer, " ad;") && strings.Contains(answer, "MX\t10 mx.dane.example.")
+	})
+}
+
+// await waits until a resolver's answer for a signed domain is good.
+func (d nameServers) await(ctx context.Context, t *testing.T, n namespace, resolver string, good func(string) bool) {
+	t.Helper()
 	var answer []byte
 	err := eventually(ctx, func() bool {
-		answer, _ = mta.command(ctx, d.root, "dig", "+dnssec", "+time=1", "+tries=1", "@127.0.0.1", "dane.example", "MX").CombinedOutput()
-		return bytes.Contains(answer, []byte(" ad;")) && bytes.Contains(answer, []byte("MX\t10 mx.dane.example."))
+		answer, _ = n.command(ctx, d.root, "dig", "+dnssec", "+time=1", "+tries=1", "@"+resolver, "dane.example", "MX").CombinedOutput()
+		return good(string(answer))
 	})
 	if err != nil {
-		t.Fatalf("the resolver does not validate dane.example: %v\n%s%s", err, answer, tail(d.path("unbound.log"), 20))
+		t.Fatalf("the resolver %s does not answer as it should: %v\n%s%s%s", resolver, err, answer, tail(d.path("local.log"), 20), tail(d.path("provider.log"), 20))
 	}
 }
 
-// spawn starts a server, its output in a file, and kills it when the test ends.
+// spawn starts a server, its output in a file, and kills it and its children when
+// the test ends.
 func spawn(t *testing.T, c *exec.Cmd, log string) *exec.Cmd {
 	t.Helper()
 	f, err := os.OpenFile(log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
@@ -178,11 +205,12 @@ func spawn(t *testing.T, c *exec.Cmd, log string) *exec.Cmd {
 	}
 	defer f.Close()
 	c.Stdout, c.Stderr = f, f
+	c.SysProcAttr.Setpgid = true
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		_ = c.Process.Kill() // already gone: nothing to do
+		_ = syscall.Kill(-c.Process.Pid, syscall.SIGKILL) // already gone: nothing to do
 		_ = c.Wait()
 	})
 	return c

@@ -26,6 +26,9 @@ type lab struct {
 	mta, net namespace
 	internet *internet
 	ca       authorities
+	dns      nameServers
+	liar     *liar
+	setup    setup // the one that runs
 	web      *policyHosts
 	webUp    *http.Server    // the policy hosts that are up
 	hanging  net.Listener    // those that are not, but seem so
@@ -41,15 +44,21 @@ func TestLab(t *testing.T) {
 		return
 	}
 	roots, binary := setUp(t)
-	shell := os.Getenv("TLSVERDICT_LAB_SHELL")
+	shell, setupOfShell, _ := strings.Cut(os.Getenv("TLSVERDICT_LAB_SHELL"), "/")
 	for name, root := range roots {
 		version := strings.TrimPrefix(name, "postfix-")
 		if shell == version {
-			newLab(t, version, root, binary).shell(t)
+			newLab(t, version, root, binary).shell(t, setupOfShell)
 		} else if shell == "" {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
-				newLab(t, version, root, binary).run(t)
+				l := newLab(t, version, root, binary)
+				for _, s := range setups() {
+					t.Run(s.name, func(t *testing.T) {
+						l.start(t, s)
+						s.acts(l, t)
+					})
+				}
 			})
 		}
 	}
@@ -102,8 +111,8 @@ func command(ctx context.Context, args ...string) (string, error) {
 	return string(out), err
 }
 
-// newLab brings one version's internet, resolver, policyd and Postfix up, and
-// takes them down when the test ends.
+// newLab brings one version's internet up, and takes it down when the test ends.
+// Of the mail server it only installs the programs: start runs them.
 func newLab(t *testing.T, version, root, binary string) *lab {
 	t.Helper()
 	ctx := t.Context()
@@ -120,18 +129,17 @@ func newLab(t *testing.T, version, root, binary string) *lab {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.serve(t)
-	dns := nameServers{root: root, dir: "/srv/dns"}
+	l.serveMail(t)
+	l.dns = nameServers{root: root, dir: "/srv/dns"}
 	l.postfix = postfix{root, l.mta}
 	l.policyd = &policyd{root: root, mta: l.mta}
-	err = errors.Join(dns.sign(ctx, l.internet), dns.configure(l.internet),
+	err = errors.Join(l.dns.sign(ctx, l.internet), l.dns.configure(l.internet),
 		l.postfix.configure(l.ca.trusted, version != "3.7"), l.policyd.install(binary))
 	if err != nil {
 		t.Fatal(err)
 	}
-	dns.start(ctx, t, l.mta, l.net)
-	l.policyd.start(ctx, t)
-	l.postfix.start(ctx, t)
+	l.dns.start(ctx, t, l.net)
+	l.liar = startLiar(t, l.net, liarAddress, provider)
 	return l
 }
 
@@ -143,15 +151,18 @@ func (l *lab) removeNamespaces(t *testing.T) {
 	}
 }
 
-// serve starts the mail hosts and the policy hosts.
-func (l *lab) serve(t *testing.T) {
+func (l *lab) serveMail(t *testing.T) {
 	t.Helper()
 	for _, h := range l.internet.hosts {
-		if h.behaves() != "down" {
+		if h.described != "down" {
 			go h.serve(l.listen(t, h.ipv4(), "25"))
 			go h.serve(l.listen(t, h.ipv6(), "25"))
 		}
 	}
+}
+
+func (l *lab) servePolicies(t *testing.T) {
+	t.Helper()
 	l.web = &policyHosts{ca: l.ca.trusted, policies: l.internet.policies}
 	l.webUp = l.web.serve(l.listen(t, policyServer, "443"))
 	l.hanging = l.listen(t, policyHanging, "443")
@@ -168,9 +179,12 @@ func (l *lab) listen(t *testing.T, address, port string) net.Listener {
 	return listener
 }
 
-// run goes through the lab's three acts: calm, attack and outage.
-func (l *lab) run(t *testing.T) {
-	l.batch(t, calm())
+// dane tries the outcomes that DNSSEC decides.
+func (l *lab) dane(t *testing.T) { l.batch(t, l.rows(calmDANE())) }
+
+// everything goes through three acts: calm, attack and outage.
+func (l *lab) everything(t *testing.T) {
+	l.batch(t, l.rows(calm()))
 	for _, domain := range slices.Sorted(maps.Keys(explained())) {
 		t.Run("explain-"+domain, func(t *testing.T) {
 			text := l.policyd.explain(t.Context(), domain)
@@ -189,7 +203,7 @@ func (l *lab) run(t *testing.T) {
 	for _, name := range strippedHosts() {
 		l.internet.host(name).become("cleartext")
 	}
-	l.batch(t, attacked())
+	l.batch(t, l.rows(attacked()))
 
 	l.outage(t)
 }
@@ -197,7 +211,7 @@ func (l *lab) run(t *testing.T) {
 // outage kills policyd while it works for one mail, sends another while it is
 // down, starts it again, and expects both to be delivered.
 func (l *lab) outage(t *testing.T) {
-	after := outage()
+	after := l.rows(outage())
 	before := slices.Clone(after)
 	for i := range before {
 		before[i].status, before[i].log, before[i].reply, before[i].host = "deferred", `4\.[37]\.\d`, "", ""
@@ -241,8 +255,18 @@ func drain(c <-chan net.Conn) {
 	}
 }
 
+// rows returns rows as they must come out in the setup that runs.
+func (l *lab) rows(rows []outcome) []outcome {
+	out := slices.Clone(rows)
+	for i, o := range out {
+		out[i] = o.in(l.setup, l.internet)
+	}
+	return out
+}
+
 // batch sends the mails of all rows at once, then judges one after another.
 func (l *lab) batch(t *testing.T, rows []outcome) {
+	t.Helper()
 	l.send(t, rows...)
 	for _, o := range rows {
 		l.check(t, o)
@@ -341,8 +365,8 @@ func (s sighting) how() string {
 	return "sni=" + s.sni
 }
 
-// recipient returns the address that only this row's mail goes to.
-func (o outcome) recipient() string { return o.name + "@" + o.to }
+// recipient returns the address that only this row's mail in this setup goes to.
+func (o outcome) recipient() string { return o.name + "." + o.setup + "@" + o.to }
 
 // question returns the key that Postfix asks policyd.
 func (o outcome) question() string {
@@ -362,7 +386,7 @@ func (l *lab) report(t *testing.T, o outcome) {
 	domain := strings.ToLower(strings.TrimPrefix(o.question(), "[mx."))
 	domain, _, _ = strings.Cut(domain, "]")
 	fmt.Fprintf(&b, "policyd, about %s:\n", domain)
-	for line := range strings.Lines(tail(l.policyd.log(), 1<<20)) {
+	for line := range strings.Lines(l.policyd.said()) {
 		if strings.Contains(strings.ToLower(line), domain) {
 			fmt.Fprintf(&b, "  %s", line)
 		}
@@ -380,16 +404,21 @@ func (l *lab) report(t *testing.T, o outcome) {
 	t.Log("\n" + b.String())
 }
 
-// shell runs the program's arguments, or bash, where policyd runs. lab/shell
-// starts it.
-func (l *lab) shell(t *testing.T) {
+// shell runs the program's arguments, or bash, where policyd runs in a setup; ""
+// is the first. lab/shell starts it.
+func (l *lab) shell(t *testing.T, name string) {
+	i := slices.IndexFunc(setups(), func(s setup) bool { return name == "" || s.name == name })
+	if i < 0 {
+		t.Fatalf("no such setup as %q", name)
+	}
+	l.start(t, setups()[i])
 	// The shell gets the terminal's interrupts; this process only must not die.
 	signal.Notify(make(chan os.Signal, 1), os.Interrupt)
 	args := flag.Args()
 	if len(args) == 0 {
 		args = []string{"bash", "--norc", "-i"}
-		fmt.Printf("Postfix %s, policyd and unbound are running. The domains are those of lab/testdata/internet.txtar.\n"+
-			"Try: policyd explain dane.example; tail /var/log/mail.log; dig mx.dane.example. Leave with exit.\n", l.version)
+		fmt.Printf("Postfix %s and policyd are running, setup %s. The domains are those of lab/testdata/internet.txtar.\n"+
+			"Try: policyd explain dane.example; tail /var/log/mail.log; dig mx.dane.example. Leave with exit.\n", l.version, l.setup.name)
 	}
 	c := l.mta.command(t.Context(), l.postfix.root, args...)
 	c.Env = append(c.Env, "PS1=lab \\w # ")

@@ -19,6 +19,7 @@ type mailHost struct {
 	name        string
 	number      int // the last part of both addresses
 	certificate tls.Certificate
+	described   string // its behaviour in testdata/internet.txtar
 
 	mu        sync.Mutex
 	behaviour string // starttls, cleartext, tempfail, down
@@ -36,13 +37,14 @@ type sighting struct {
 }
 
 func newMailHost(name, certificate string, behaviour []string, ca authorities) (*mailHost, error) {
-	h := &mailHost{name: name, behaviour: "starttls"}
+	h := &mailHost{name: name, described: "starttls"}
 	if len(behaviour) > 0 {
-		h.behaviour = behaviour[0]
+		h.described = behaviour[0]
 	}
-	if !slices.Contains([]string{"starttls", "cleartext", "tempfail", "down"}, h.behaviour) {
-		return nil, fmt.Errorf("no such behaviour as %q", h.behaviour)
+	if !slices.Contains([]string{"starttls", "cleartext", "tempfail", "down"}, h.described) {
+		return nil, fmt.Errorf("no such behaviour as %q", h.described)
 	}
+	h.become(h.described)
 	var err error
 	h.certificate, err = ca.certificate(certificate, name)
 	return h, err

@@ -81,10 +81,19 @@ func (n namespace) listen(address string) (l net.Listener, err error) {
 	return l, err
 }
 
-// dial connects from inside.
-func (n namespace) dial(address string) (c net.Conn, err error) {
+// listenPacket does for UDP what listen does for TCP.
+func (n namespace) listenPacket(address string) (c net.PacketConn, err error) {
 	err = n.inside(func() (err error) {
-		c, err = net.DialTimeout("tcp", address, 5*time.Second)
+		c, err = net.ListenPacket("udp", address)
+		return err
+	})
+	return c, err
+}
+
+// dial connects from inside.
+func (n namespace) dial(network, address string) (c net.Conn, err error) {
+	err = n.inside(func() (err error) {
+		c, err = net.DialTimeout(network, address, 5*time.Second)
 		return err
 	})
 	return c, err
@@ -171,8 +180,13 @@ func ownerless(name string) bool {
 	if !ours || err != nil {
 		return false
 	}
-	_, err = os.Readlink(fmt.Sprintf("/proc/%d/exe", pid)) // a zombie has none: it is as dead as one that is gone
-	return err != nil
+	return !alive(pid)
+}
+
+// alive reports whether a process runs. A zombie does not.
+func alive(pid int) bool {
+	_, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+	return err == nil
 }
 
 // patience bounds each wait for something to happen in the lab. policyd's own

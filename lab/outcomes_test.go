@@ -7,12 +7,19 @@ type outcome struct {
 	to     string // the recipient's domain
 	key    string // what Postfix asks policyd; as to, when empty
 	reply  string // policyd's answer from map postfix; a TEMP's text is free
+	prints string // what reply tells of instead where DANE is told as fingerprints: see below
 	status string // sent, deferred, bounced: the verdict of Postfix
 	log    string // a regular expression that Postfix's lines of this mail match
 	log310 string // the same for 3.10 and later, where it differs
 	host   string // which mail host took it; "" where it was not sent
 	how    string // sni (TLS with the host's name), tls (without), clear
+	setup  string // where it happened, set by the lab
 }
+
+// outcome.prints holds "key:HOST" for the digest of a host's public key,
+// "certificate:HOST" for that of its certificate, or a digest itself. "TEMP" is
+// for what no fingerprint can say: mail is deferred then, whatever the row says
+// of it.
 
 // What Postfix logs. "Verified" is said where the policy asked for a
 // certificate and got it, "Untrusted" and "Anonymous" where nothing was asked.
@@ -22,12 +29,17 @@ const (
 	untrusted  = `(Untrusted|Anonymous|Trusted) TLS connection established`
 	noSTARTTLS = `TLS is required, but was not offered`
 	mismatch   = `Server certificate not (verified|trusted)`
+	// policyd answers TEMP: Postfix does not even look for a host.
+	deferredByPolicy = `relay=none.* dsn=4\.7\.5,.*TLS policy lookup error`
 )
 
 // secure returns the reply for an authenticated WebPKI connection.
 func secure(match string) string {
 	return "OK secure match=" + match + " servername=hostname"
 }
+
+// noKey is the digest in the TLSA records of those whom no key can please.
+const noKey = "FF:FF:FF:FF:FF:FF:FF:FF:FF:FF:FF:FF:FF:FF:FF:FF:FF:FF:FF:FF:FF:FF:FF:FF:FF:FF:FF:FF:FF:FF:FF:FF"
 
 // calm are the outcomes while nothing is attacked and everything is up that
 // testdata/internet.txtar does not say is down.
@@ -37,24 +49,24 @@ func calm() []outcome {
 
 func calmDANE() []outcome {
 	return []outcome{
-		{name: "dane-3-1-1", to: "dane.example", reply: "OK dane-only", status: "sent", log: verified, host: "mx.dane.example", how: "sni"},
-		{name: "dane-3-0-1", to: "dane301.example", reply: "OK dane-only", status: "sent", log: verified, host: "mx.dane301.example", how: "sni"},
-		{name: "dane-2-1-1", to: "daneta.example", reply: "OK dane-only", status: "sent", log: verified, host: "mx.daneta.example", how: "sni"},
-		{name: "dane-mismatch", to: "danebad.example", reply: "OK dane-only", status: "deferred", log: mismatch},
-		{name: "dane-cname-mx", to: "danecname.example", reply: "OK dane-only", status: "sent", log: verified, host: "mx.danecname.example", how: "sni"},
-		{name: "dane-without-mx", to: "daneapex.example", reply: "OK dane-only", status: "sent", log: verified, host: "daneapex.example", how: "sni"},
+		{name: "dane-3-1-1", to: "dane.example", reply: "OK dane-only", prints: "key:mx.dane.example", status: "sent", log: verified, host: "mx.dane.example", how: "sni"},
+		{name: "dane-3-0-1", to: "dane301.example", reply: "OK dane-only", prints: "certificate:mx.dane301.example", status: "sent", log: verified, host: "mx.dane301.example", how: "sni"},
+		{name: "dane-2-1-1", to: "daneta.example", reply: "OK dane-only", prints: "TEMP", status: "sent", log: verified, host: "mx.daneta.example", how: "sni"},
+		{name: "dane-mismatch", to: "danebad.example", reply: "OK dane-only", prints: noKey, status: "deferred", log: mismatch},
+		{name: "dane-cname-mx", to: "danecname.example", reply: "OK dane-only", prints: "key:mx.danecname.example", status: "sent", log: verified, host: "mx.danecname.example", how: "sni"},
+		{name: "dane-without-mx", to: "daneapex.example", reply: "OK dane-only", prints: "key:daneapex.example", status: "sent", log: verified, host: "daneapex.example", how: "sni"},
 		// The host with TLSA is down; the other has none, and mail to it goes as by may.
-		{name: "dane-mixed-first-down", to: "danemixed.example", reply: "OK dane", status: "sent", log: untrusted, host: "mx2.danemixed.example", how: "tls"},
-		{name: "dane-first-tempfails", to: "danebusy.example", reply: "OK dane-only", status: "sent", log: verified, host: "mx2.danebusy.example", how: "sni"},
+		{name: "dane-mixed-first-down", to: "danemixed.example", reply: "OK dane", prints: "TEMP", status: "sent", log: untrusted, host: "mx2.danemixed.example", how: "tls"},
+		{name: "dane-first-tempfails", to: "danebusy.example", reply: "OK dane-only", prints: "key:mx1.danebusy.example key:mx2.danebusy.example", status: "sent", log: verified, host: "mx2.danebusy.example", how: "sni"},
 		{name: "dane-unusable", to: "daneunusable.example", reply: "OK encrypt", status: "sent", log: untrusted, host: "mx.daneunusable.example", how: "tls"},
-		{name: "dane-one-host-bogus", to: "danehalf.example", reply: "OK dane-only", status: "sent", log: verified, host: "mx2.danehalf.example", how: "sni"},
+		{name: "dane-one-host-bogus", to: "danehalf.example", reply: "OK dane-only", prints: "key:mx2.danehalf.example", status: "sent", log: verified, host: "mx2.danehalf.example", how: "sni"},
 		{name: "dane-all-bogus", to: "danebogus.example", reply: "TEMP", status: "deferred", log: `4\.7\.5|TLS policy`},
-		{name: "dane-insecure-mx", to: "daneforeign.example", reply: "OK dane", status: "sent", log: trusted, host: "mx.dane.example", how: "sni"},
+		{name: "dane-insecure-mx", to: "daneforeign.example", reply: "OK dane", prints: "key:mx.dane.example", status: "sent", log: trusted, host: "mx.dane.example", how: "sni"},
 		{name: "mx-bogus", to: "mxbogus.example", reply: "TEMP", status: "deferred", log: `mxbogus\.example`},
-		{name: "dane-u-label", to: "bücher.example", key: "xn--bcher-kva.example", reply: "OK dane-only", status: "sent", log: verified, host: "mx.xn--bcher-kva.example", how: "sni"},
-		{name: "socket-in-queue-directory", to: "inqueue.example", reply: "OK dane-only", status: "sent", log: verified, host: "mx.inqueue.example", how: "sni"},
-		{name: "socket-through-proxymap", to: "proxied.example", reply: "OK dane-only", status: "sent", log: verified, host: "mx.proxied.example", how: "sni"},
-		{name: "dane-routed-host-port", to: "routed.example", key: "[mx.dane.example]:25", reply: "OK dane-only", status: "sent", log: verified, host: "mx.dane.example", how: "sni"},
+		{name: "dane-u-label", to: "bücher.example", key: "xn--bcher-kva.example", reply: "OK dane-only", prints: "key:mx.xn--bcher-kva.example", status: "sent", log: verified, host: "mx.xn--bcher-kva.example", how: "sni"},
+		{name: "socket-in-queue-directory", to: "inqueue.example", reply: "OK dane-only", prints: "key:mx.inqueue.example", status: "sent", log: verified, host: "mx.inqueue.example", how: "sni"},
+		{name: "socket-through-proxymap", to: "proxied.example", reply: "OK dane-only", prints: "key:mx.proxied.example", status: "sent", log: verified, host: "mx.proxied.example", how: "sni"},
+		{name: "dane-routed-host-port", to: "routed.example", key: "[mx.dane.example]:25", reply: "OK dane-only", prints: "key:mx.dane.example", status: "sent", log: verified, host: "mx.dane.example", how: "sni"},
 	}
 }
 
@@ -71,8 +83,8 @@ func calmSTS() []outcome {
 		{name: "sts-unreachable-at-first-contact", to: "stsfresh.example", reply: "NOTFOUND", status: "sent", log: untrusted, host: "mx.stsfresh.example", how: "tls"},
 		{name: "sts-stored", to: "stskept.example", reply: secure("mx.stskept.example"), status: "sent", log: verified, host: "mx.stskept.example", how: "sni"},
 		// Self-signed: it is DANE that lets this one through.
-		{name: "sts-and-dane", to: "stsdane.example", reply: "OK dane-only", status: "sent", log: verified, host: "mx.stsdane.example", how: "sni"},
-		{name: "sts-does-not-mend-dane", to: "stsdanebad.example", reply: "OK dane-only", status: "deferred", log: mismatch},
+		{name: "sts-and-dane", to: "stsdane.example", reply: "OK dane-only", prints: "key:mx.stsdane.example", status: "sent", log: verified, host: "mx.stsdane.example", how: "sni"},
+		{name: "sts-does-not-mend-dane", to: "stsdanebad.example", reply: "OK dane-only", prints: noKey, status: "deferred", log: mismatch},
 		{name: "alias-postfix-8461", to: "aliasresolver.example", reply: secure("mx.aliasresolver.example"), status: "sent", log: verified, host: "mx.aliasresolver.example", how: "sni"},
 		{name: "alias-query-8642", to: "aliastlspol.example", reply: secure("mx.aliastlspol.example"), status: "sent", log: verified, host: "mx.aliastlspol.example", how: "sni"},
 	}
@@ -99,7 +111,7 @@ func calmOthers() []outcome {
 // of strippedHosts, after policyd was restarted with every policy host down.
 func attacked() []outcome {
 	return []outcome{
-		{name: "dane-stripped", to: "dane301.example", reply: "OK dane-only", status: "deferred", log: noSTARTTLS},
+		{name: "dane-stripped", to: "dane301.example", reply: "OK dane-only", prints: "certificate:mx.dane301.example", status: "deferred", log: noSTARTTLS},
 		{name: "sts-stripped", to: "sts.example", reply: secure("mx.sts.example"), status: "deferred", log: noSTARTTLS},
 		{name: "sts-wildcard-stripped", to: "stswild.example", reply: secure(".stswild.example"), status: "deferred", log: noSTARTTLS},
 		{name: "prefix-stripped", to: "prefix.example", reply: secure("starttls-mx.prefix.example"), status: "deferred", log: noSTARTTLS},
@@ -119,7 +131,7 @@ func outage() []outcome {
 	return []outcome{
 		// policyd is killed while it waits for this domain's policy host.
 		{name: "policyd-killed-mid-query", to: "stshang.example", reply: secure("mx.stshang.example"), status: "sent", log: verified, host: "mx.stshang.example", how: "sni"},
-		{name: "policyd-down", to: "danedown.example", reply: "OK dane-only", status: "sent", log: verified, host: "mx.danedown.example", how: "sni"},
+		{name: "policyd-down", to: "danedown.example", reply: "OK dane-only", prints: "key:mx.danedown.example", status: "sent", log: verified, host: "mx.danedown.example", how: "sni"},
 	}
 }
 

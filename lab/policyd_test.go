@@ -13,17 +13,21 @@ import (
 )
 
 // policydConf is the daemon's configuration in the lab: every path is the
-// default one, and what differs from a real server's is the lab's own CA and
-// its addresses, which are not public.
+// default one, the resolver is that of /etc/resolv.conf, and what differs from a
+// real server's is the lab's own CA, its root's anchor and its addresses, which
+// are not public. The %s are what differs between setups.
 const policydConf = `[socketmap]
 listen = ["inet:127.0.0.1:8461", "inet:127.0.0.1:8642",
 	"unix:/run/tlsverdict/policyd.sock", "unix:/var/spool/postfix/private/tlsverdict"]
 socket_mode = "0666"
 
 [dns]
-servers = ["127.0.0.1:53"]
-dnssec = "trust-ad"
+dnssec = "%s"
+trust_anchors = "/srv/dns/anchor.ds"
 
+[postfix]
+dane = "%s"
+%s
 [mta_sts]
 allow_networks = ["198.51.100.0/24", "2001:db8:100::/64"]
 ca_file = "/etc/ssl/lab-ca.pem"
@@ -72,7 +76,7 @@ func dependOnSources(module string) error {
 	})
 }
 
-// install puts the binary and its configuration where a package has them.
+// install puts the binary where a package has it, and makes its directories.
 func (p *policyd) install(binary string) error {
 	text, err := os.ReadFile(binary)
 	if err != nil {
@@ -83,10 +87,11 @@ func (p *policyd) install(binary string) error {
 			return err
 		}
 	}
-	return errors.Join(
-		os.WriteFile(filepath.Join(p.root, "usr/bin/policyd"), text, 0o755),
-		os.WriteFile(filepath.Join(p.root, "etc/tlsverdict/policyd.toml"), []byte(policydConf), 0o644))
+	return os.WriteFile(filepath.Join(p.root, "usr/bin/policyd"), text, 0o755)
 }
+
+// said returns what the daemon has logged in this setup.
+func (p *policyd) said() string { return tail(p.log(), 1<<20) }
 
 func (p *policyd) log() string { return filepath.Join(p.root, "var/log/policyd.log") }
 
@@ -94,11 +99,13 @@ func (p *policyd) log() string { return filepath.Join(p.root, "var/log/policyd.l
 func (p *policyd) start(ctx context.Context, t *testing.T) {
 	t.Helper()
 	p.cmd = spawn(t, p.mta.command(ctx, p.root, "policyd", "serve", "--config", "/etc/tlsverdict/policyd.toml"), p.log())
+	ready := false
 	err := eventually(ctx, func() bool {
 		reply, _ := p.query(ctx, "postfix", ".ready") // a key with a dot in front needs no DNS
-		return reply == "NOTFOUND"
+		ready = reply == "NOTFOUND"
+		return ready || !alive(p.cmd.Process.Pid)
 	})
-	if err != nil {
+	if !ready {
 		t.Fatalf("policyd does not start: %v\n%s", err, tail(p.log(), 40))
 	}
 }

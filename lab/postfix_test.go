@@ -109,7 +109,7 @@ func (p postfix) start(ctx context.Context, t *testing.T) {
 
 func (p postfix) log() string { return filepath.Join(p.root, "var/log/mail.log") }
 
-func (p postfix) dial() (net.Conn, error) { return p.mta.dial("127.0.0.1:25") }
+func (p postfix) dial() (net.Conn, error) { return p.mta.dial("tcp", "127.0.0.1:25") }
 
 // flush makes Postfix try everything again that it has deferred.
 func (p postfix) flush(ctx context.Context) error {
