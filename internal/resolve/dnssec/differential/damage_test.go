@@ -193,6 +193,15 @@ func recordDamages() []damage {
 			f.m.Question[0] = dns.Question{Name: f.q.name, Qtype: f.q.rtype, Qclass: dns.ClassINET}
 			f.m.Answer = append([]dns.RR{f.parse(f.q.name + " 3600 IN CNAME " + target)}, f.m.Answer...)
 		}},
+		{name: "alias with an empty signature", do: func(f *forgery) {
+			target := "mx1.other." + f.sp.top
+			f.m = f.in.honest(question{target, f.q.rtype}).Copy()
+			f.m.Question[0] = dns.Question{Name: f.q.name, Qtype: f.q.rtype, Qclass: dns.ClassINET}
+			alias := f.parse(f.q.name + " 3600 IN CNAME " + target)
+			sig := *f.sp.dom.sign(f.sp.dom.signers[0], []dns.RR{alias}, f.sp.dom.from, f.sp.dom.to)
+			sig.Signature = ""
+			f.m.Answer = append([]dns.RR{alias, &sig}, f.m.Answer...)
+		}},
 		{name: "alias with another target", do: func(f *forgery) {
 			f.each(&f.m.Answer, func(rr dns.RR) dns.RR {
 				switch rr := rr.(type) {

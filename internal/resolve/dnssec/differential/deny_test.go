@@ -173,7 +173,7 @@ func (z *zone) denyExact(m *dns.Msg, n string) {
 	}
 }
 
-// nextCloser is the encloser with one label more of the name (RFC 5155 §1.3).
+// nextCloser is the encloser with one label more of the name (RFC 5155 §8.3).
 func nextCloser(n, encloser string) string {
 	for above(n) != encloser {
 		n = above(n)
@@ -181,7 +181,7 @@ func nextCloser(n, encloser string) string {
 	return n
 }
 
-// closest adds the closest encloser proof (RFC 5155 §7.2.1) of what the chain holds.
+// closest adds the closest encloser proof (RFC 5155 §8.3) of what the chain holds.
 func (z *zone) closest(m *dns.Msg, n string) {
 	for at := n; at != z.apex; at = above(at) {
 		if _, ok := z.ordered().types[z.hash(above(at))]; ok {
@@ -216,7 +216,7 @@ func (z *zone) nsecAt(n string) dns.RR {
 	}
 }
 
-// compact is an NSEC made for one name (RFC 9824 §3.1).
+// compact is an NSEC made for one name (RFC 9824 §2).
 func compact(n string, types []uint16) dns.RR {
 	return &dns.NSEC{
 		Hdr:        dns.RR_Header{Name: n, Rrtype: dns.TypeNSEC, Class: dns.ClassINET, Ttl: 900},

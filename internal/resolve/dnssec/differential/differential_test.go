@@ -19,10 +19,14 @@ const gate = "TLSVERDICT_DIFFERENTIAL"
 // workload says how much is generated.
 type workload struct{ sound, standing, damaged int }
 
-// generate makes all specimens of a seed.
+func newGenerator(in *internet, seed uint64) *generator {
+	return &generator{in: in, rand: rand.New(rand.NewPCG(seed, 1))}
+}
+
+// generate makes all specimens of a seed, the lab's zones among them.
 func generate(in *internet, seed uint64, load workload) []*specimen {
-	g := &generator{in: in, rand: rand.New(rand.NewPCG(seed, 1))}
-	var all []*specimen
+	g := newGenerator(in, seed)
+	all := g.labSpecimens()
 	for range load.sound {
 		all = append(all, g.sound())
 	}
@@ -117,7 +121,7 @@ func TestDifferential(t *testing.T) {
 	t.Run("ask", func(t *testing.T) {
 		work := make(chan *specimen)
 		var group sync.WaitGroup
-		for range 4 {
+		for range 8 {
 			group.Go(func() {
 				for sp := range work {
 					for i, q := range sp.asks {
@@ -127,7 +131,7 @@ func TestDifferential(t *testing.T) {
 						}
 						cmp.peer, cmp.them = "unbound", them.ask(q)
 						c.count(cmp)
-						if i == 0 && sp.sampled {
+						if sp.sampled && (i == 0 || sp.kind == "lab" && i < 4) {
 							cmp.peer, cmp.them = "delv", slow.ask(q)
 							c.count(cmp)
 						}

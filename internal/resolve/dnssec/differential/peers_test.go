@@ -220,7 +220,7 @@ func (u unbound) exchange(q question, checkingDisabled bool) (*dns.Msg, error) {
 	m.SetQuestion(q.name, q.rtype)
 	m.SetEdns0(4096, true)
 	m.CheckingDisabled = checkingDisabled
-	c := dns.Client{Timeout: 10 * time.Second, UDPSize: 4096}
+	c := dns.Client{Timeout: 5 * time.Second, UDPSize: 4096}
 	r, _, err := c.Exchange(m, u.addr)
 	if err == nil && r.Truncated {
 		c.Net = "tcp"
@@ -234,6 +234,12 @@ func (u unbound) exchange(q question, checkingDisabled bool) (*dns.Msg, error) {
 
 func (u unbound) ask(q question) said {
 	m, err := u.exchange(q, false)
+	for range 3 { // a busy machine loses packets
+		if err == nil {
+			break
+		}
+		m, err = u.exchange(q, false)
+	}
 	if err != nil {
 		u.t.Errorf("unbound: %v: %v", q, err)
 		return said{detail: err.Error()}
@@ -298,30 +304,40 @@ func (d delv) raw(q question) string {
 	return string(out)
 }
 
-// readDelv reads what delv prints: comments that say what it is worth, then records.
+// readDelv reads what delv prints: of each RRset, one alias after another, what it is
+// worth, and then its records; of a denial, what denies.
 func readDelv(out string, q question) said {
-	one := said{detail: tail(out, 1)}
+	one := said{worth: secure}
+	judgements := 0
 	var rrs []dns.RR
+	judge := func(w worth) {
+		judgements++
+		one.worth = min(one.worth, w)
+	}
 	for line := range strings.Lines(out) {
 		line = strings.TrimSpace(line)
 		switch {
-		case strings.HasPrefix(line, ";; resolution failed: ncache nx"):
-			if strings.HasSuffix(line, "nxdomain") {
+		case strings.HasPrefix(line, ";; "):
+			one.detail += line[2:]
+			if strings.HasSuffix(line, "ncache nxdomain") {
 				one.rcode = dns.RcodeNameError
+			} else if strings.Contains(line, "resolution failed") && !strings.Contains(line, "ncache") {
+				judge(failed)
 			}
-		case strings.HasPrefix(line, ";; resolution failed:"):
-			one.detail = line
 		case line == "; fully validated", line == "; negative response, fully validated":
-			one.worth = secure
+			judge(secure)
 		case line == "; unsigned answer", line == "; negative response, unsigned answer":
-			one.worth = insecure
-		case strings.HasPrefix(line, ";-$NXDOMAIN") || strings.Contains(line, `\-ANY`):
-			one.rcode = dns.RcodeNameError
+			judge(insecure)
+		case strings.HasSuffix(line, "pending validation"): // what it did not finish
+			judge(failed)
 		case line != "" && line[0] != ';':
 			if rr, err := dns.NewRR(line); err == nil && rr != nil {
 				rrs = append(rrs, rr)
 			}
 		}
+	}
+	if judgements == 0 {
+		one.worth = failed
 	}
 	one.records = content(rrs, q.rtype)
 	return one

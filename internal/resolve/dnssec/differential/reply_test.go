@@ -185,7 +185,7 @@ type truth struct {
 	rcode   int
 	records []dns.RR
 	// either: NOERROR and NXDOMAIN are both true. The name does not exist, and the
-	// NSEC at it says so whatever the rcode is (RFC 9824 §3.2).
+	// NSEC at it says so whatever the rcode is (RFC 9824 §2).
 	either bool
 }
 
