@@ -21,12 +21,13 @@ const (
 
 // A conn is one client. All fields up to state belong to its goroutine.
 type conn struct {
-	srv   *Server
-	nc    net.Conn
-	in    Reader
-	out   []byte // replies not yet written
-	reply []byte // the handler's scratch
-	busy  bool   // what state says, without asking it
+	srv    *Server
+	nc     net.Conn
+	client string
+	in     Reader
+	out    []byte // replies not yet written
+	reply  []byte // the handler's scratch
+	busy   bool   // what state says, without asking it
 	// begun is when the first byte of the unfinished request came; 0: there is none.
 	begun time.Duration
 	// readBy and writeBy are the deadlines that are set now. To move one costs more than the
@@ -37,13 +38,14 @@ type conn struct {
 	answered atomic.Uint64 // written by its goroutine only
 
 	// Guarded by srv.mu.
-	heap  *connHeap
-	index int
-	key   time.Duration
+	heap   *connHeap
+	index  int
+	key    time.Duration
+	ousted bool
 }
 
-func newConn(s *Server, nc net.Conn) *conn {
-	c := &conn{srv: s, nc: nc, in: Reader{src: nc, limit: MaxRequest}}
+func newConn(s *Server, nc net.Conn, client string) *conn {
+	c := &conn{srv: s, nc: nc, client: client, in: Reader{src: nc, limit: MaxRequest}}
 	c.state.Store(stateWord(stateIdle, s.now()))
 	return c
 }
@@ -80,6 +82,9 @@ func (c *conn) leave() {
 	_ = c.nc.Close()
 	c.srv.mu.Lock()
 	defer c.srv.mu.Unlock()
+	if c.ousted {
+		c.srv.ousted--
+	}
 	c.srv.forget(c)
 }
 
@@ -98,6 +103,7 @@ func (c *conn) answer(ctx context.Context, payload []byte) bool {
 		c.busy = true
 	}
 	c.begun = 0
+	req.Client = c.client
 	reply := c.call(ctx, req)
 	if err := checkReply(reply); err != nil {
 		c.srv.count.badReplies.Add(1)
@@ -176,6 +182,10 @@ func (c *conn) flush(now time.Duration) bool {
 	if by := now + c.srv.WriteTimeout; c.writeBy < by {
 		c.writeBy = by + c.srv.WriteTimeout
 		_ = c.nc.SetWriteDeadline(c.srv.epoch.Add(c.writeBy))
+	}
+	c.busy = false
+	if !c.move(stateWord(stateUnread, now)) {
+		return false
 	}
 	_, err := c.nc.Write(c.out)
 	c.out = c.out[:0]

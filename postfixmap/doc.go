@@ -78,9 +78,13 @@
 //   - is idle for IdleTimeout (150 s, or a tenth more);
 //   - is the one to go because MaxConnections (4096) are open and a newcomer is here, or because
 //     the process is out of file descriptors. The longest-idle connection goes first; when none
-//     is idle, the one whose unfinished request is oldest; the newcomer is never the one, unless
-//     a handler is at work for every connection and AdmitTimeout (1 s) passes. While one
-//     newcomer waits, the others of its listener wait in the kernel's queue.
+//     is idle, the one whose unfinished request is oldest; then one whose client has not read its
+//     replies for AdmitTimeout (1 s); then one of the client that has most, if those are
+//     twice as many as the newcomer's client would have. A client is an address, of IPv6 a network of
+//     64 bits, or the user of a unix socket.
+//
+// A newcomer for whom no connection goes waits for AdmitTimeout and is then closed; at most
+// MaxNewcomers (64) wait, and hold up nobody behind them.
 //
 // A client that closes its sending half, as Exim does, still gets its answers. A request that
 // arrives in the instant in which its connection is closed as idle is lost; clients ask again on

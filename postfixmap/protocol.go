@@ -55,7 +55,13 @@ func (s Status) String() string {
 
 // A Request is one question. Map has no space and is not empty; Key is everything after the
 // first space, bytes as the client sent them.
-type Request struct{ Map, Key []byte }
+type Request struct {
+	Map, Key []byte
+	// Client is who asks, for a Handler that shares something out: the address without the
+	// port ("192.0.2.1"), of IPv6 the network of 64 bits ("2001:db8:1:2::/64"), over a unix
+	// socket the user ("uid 104", where the kernel tells), or "". ParseRequest leaves it empty.
+	Client string
+}
 
 // ParseRequest splits the payload of a request. The parts point into payload. The only error is
 // ErrNoSpace.

@@ -25,6 +25,9 @@ const (
 	DefaultWriteTimeout   = 10 * time.Second
 	DefaultAdmitTimeout   = time.Second
 	DefaultLogInterval    = time.Minute
+	// MaxNewcomers is how many connections may wait for a place, beside MaxConnections that
+	// have one: that many descriptors more are needed.
+	MaxNewcomers = 64
 )
 
 const (
@@ -61,8 +64,10 @@ type Server struct {
 	Handler Handler
 	// MaxConnections is how many connections may be open at once, over all listeners. A
 	// newcomer above it is served at the cost of the connection that has been idle longest;
-	// when none is idle, of the one whose unfinished request began first; when a handler is
-	// at work for each of them, it waits for AdmitTimeout and is then refused.
+	// when none is idle, of the one whose unfinished request began first, or that has not
+	// read its replies for AdmitTimeout; when a handler is at work for each of them, of the
+	// client that has most connections, if that has twice as many as the newcomer's
+	// would have. Else it waits for AdmitTimeout and is then refused.
 	MaxConnections int
 	// IdleTimeout closes a connection that has asked nothing for so long; it may take a tenth
 	// longer, because deadlines are moved seldom.
@@ -72,7 +77,8 @@ type Server struct {
 	// WriteTimeout is how long a client may leave its replies unread; it may take twice as
 	// long, for the same reason.
 	WriteTimeout time.Duration
-	// AdmitTimeout is how long a newcomer waits while all connections are busy.
+	// AdmitTimeout is how long a newcomer waits while all connections are busy; MaxNewcomers
+	// wait at once.
 	AdmitTimeout time.Duration
 	// ErrorLog gets what went wrong: panics, requests that are none, replies that are none,
 	// accept errors, refused connections. Each kind is logged once in LogInterval, with the
@@ -92,6 +98,8 @@ type Server struct {
 	freed   chan struct{}
 	logged  [problemKinds]throttle
 	count   counters
+	// newcomers are those that wait for a place.
+	newcomers atomic.Int32
 
 	// mu guards what follows. It is taken when connections come and go, never for a request
 	// (but once by a connection that shed had set aside).
@@ -99,8 +107,11 @@ type Server struct {
 	listeners map[*net.Listener]struct{}
 	cancels   []context.CancelFunc
 	conns     map[*conn]struct{}
+	clients   map[string]int // connections of each client
 	idle      connHeap
 	partial   connHeap
+	unread    connHeap
+	ousted    int // connections that were shed while a handler was at work for them
 	answered  uint64
 }
 
@@ -170,9 +181,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		nc, err := l.Accept()
 		if err == nil {
 			backoff = acceptBackoffMin
-			if c := s.admit(nc); c != nil {
-				go c.serve(base)
-			}
+			s.admit(base, nc)
 			continue
 		}
 		if s.closing.Load() {
@@ -205,6 +214,7 @@ func (s *Server) init() {
 		s.freed = make(chan struct{}, 1)
 		s.listeners = make(map[*net.Listener]struct{})
 		s.conns = make(map[*conn]struct{})
+		s.clients = make(map[string]int)
 	})
 }
 
@@ -264,49 +274,86 @@ func (s *Server) pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// admit makes a newcomer a connection, at another's cost if it must. It returns nil, with the
-// newcomer closed, when the server is closing or busy to the last connection for AdmitTimeout.
-func (s *Server) admit(nc net.Conn) *conn {
-	var patience <-chan time.Time
+// admit serves a newcomer, at another's cost if it must. Where there is no place it waits, but
+// not in the way of those behind it: among them may be one that has a better claim.
+func (s *Server) admit(ctx context.Context, nc net.Conn) {
+	client := clientOf(nc)
+	if s.tryAdmit(ctx, nc, client) {
+		return
+	}
+	if s.newcomers.Add(1) > MaxNewcomers {
+		s.newcomers.Add(-1)
+		s.turnAway(nc)
+		return
+	}
+	go func() {
+		defer s.newcomers.Add(-1)
+		s.await(ctx, nc, client)
+	}()
+}
+
+// await serves a newcomer once there is a place, or turns it away after AdmitTimeout.
+func (s *Server) await(ctx context.Context, nc net.Conn, client string) {
+	patience := time.NewTimer(s.AdmitTimeout)
+	defer patience.Stop()
 	for {
-		c, victim := s.tryAdmit(nc)
-		victim.close()
-		if c != nil {
-			return c
-		}
-		if patience == nil {
-			t := time.NewTimer(s.AdmitTimeout)
-			defer t.Stop()
-			patience = t.C
-		}
 		select {
 		case <-s.freed:
-			continue
-		case <-patience:
-			s.count.refused.Add(1)
-			s.report(problemRefused, slog.LevelWarn, "connection refused: all are busy",
-				slog.Int("connections", s.MaxConnections))
+			if s.tryAdmit(ctx, nc, client) {
+				// Two places may have come free at once.
+				s.wake()
+				return
+			}
+		case <-patience.C:
+			if !s.tryAdmit(ctx, nc, client) {
+				s.turnAway(nc)
+			}
+			return
 		case <-s.done:
+			_ = nc.Close()
+			return
 		}
-		_ = nc.Close()
-		return nil
 	}
 }
 
-func (s *Server) tryAdmit(nc net.Conn) (c, victim *conn) {
+// turnAway refuses a newcomer.
+func (s *Server) turnAway(nc net.Conn) {
+	_ = nc.Close()
+	if !s.closing.Load() {
+		s.count.refused.Add(1)
+		s.report(problemRefused, slog.LevelWarn, "connection refused: all are busy",
+			slog.Int("connections", s.MaxConnections))
+	}
+}
+
+// tryAdmit makes a newcomer a connection and serves it, if there is a place or one can be made.
+func (s *Server) tryAdmit(ctx context.Context, nc net.Conn, client string) bool {
+	c, victim := s.place(nc, client)
+	victim.close()
+	if c == nil {
+		return false
+	}
+	go c.serve(ctx)
+	return true
+}
+
+func (s *Server) place(nc net.Conn, client string) (c, victim *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closing.Load() {
 		return nil, nil
 	}
 	if len(s.conns) >= s.MaxConnections {
-		victim = s.shed()
+		if victim = s.shed(); victim == nil {
+			victim = s.oust(client)
+		}
 	}
 	if len(s.conns) >= s.MaxConnections {
 		return nil, victim
 	}
-	c = newConn(s, nc)
+	c = newConn(s, nc, client)
 	s.conns[c] = struct{}{}
+	s.clients[client]++
 	s.idle.push(c, c.idleSince())
 	s.count.accepted.Add(1)
 	return c, victim
@@ -318,6 +365,9 @@ func (s *Server) forget(c *conn) {
 		return
 	}
 	delete(s.conns, c)
+	if s.clients[c.client]--; s.clients[c.client] == 0 {
+		delete(s.clients, c.client)
+	}
 	s.answered += c.answered.Load()
 	c.leaveHeap()
 	s.wake()

@@ -18,17 +18,18 @@ import (
 // When it next changes its word it finds the mark, and goes back into the heap by itself, under
 // the lock, that one time. So a crowd of busy connections is not searched again and again.
 
-// The states of a connection: the two low bits of its word. The third is the mark, the rest the
-// time.
+// The states of a connection: the three low bits of its word. The fourth is the mark, the rest
+// the time.
 const (
 	stateIdle    = iota // no byte of a request has come since the time
 	statePartial        // the first byte of an unfinished request came at the time
-	stateBusy           // a handler is at work, or replies are being written
+	stateUnread         // replies are being written since the time
+	stateBusy           // a handler is at work
 	stateShed           // taken away: its goroutine must leave and answer nothing more
 
-	stateKind  = 3
-	stateMark  = 1 << 2
-	stateShift = 3
+	stateKind  = 7
+	stateMark  = 1 << 3
+	stateShift = 4
 )
 
 func stateWord(kind uint64, at time.Duration) uint64 { return uint64(at)<<stateShift | kind }
@@ -75,18 +76,49 @@ func (s *Server) comeBack(c *conn) {
 }
 
 // shed takes away the connection that has been idle longest or, when none is idle, the one whose
-// unfinished request began first. It returns nil when all are busy. mu is held; the caller closes
-// the connection after it has let go of mu.
+// unfinished request began first or that has left its replies unread for longest. It returns nil
+// when a handler is at work for all of them. mu is held; the caller closes the connection after
+// it has let go of mu.
 func (s *Server) shed() *conn {
 	c := s.shedIdle()
 	if c == nil {
-		c = s.shedPartial()
+		c = s.shedWaiting(&s.partial, statePartial)
+	}
+	if c == nil {
+		c = s.shedWaiting(&s.unread, stateUnread)
 	}
 	if c != nil {
 		s.count.shed.Add(1)
 		s.forget(c)
 	}
 	return c
+}
+
+// oust takes a connection with a handler at work away from the client that has most connections,
+// if that has twice as many as the one that wants another would have: so a client that asks for
+// all it can get leaves others their share, and two that do so leave each other in peace. The
+// handler goes on, for nobody; no more of them than there may be connections. mu is held.
+func (s *Server) oust(client string) *conn {
+	most, largest := 0, ""
+	for other, n := range s.clients {
+		if n > most {
+			most, largest = n, other
+		}
+	}
+	if most < 2*(s.clients[client]+1) || s.ousted >= s.MaxConnections {
+		return nil
+	}
+	for c := range s.conns {
+		if c.client != largest || !c.take(stateBusy) {
+			continue
+		}
+		s.count.shed.Add(1)
+		c.ousted = true
+		s.ousted++
+		s.forget(c)
+		return c
+	}
+	return nil
 }
 
 func (s *Server) shedIdle() *conn {
@@ -100,8 +132,11 @@ func (s *Server) shedIdle() *conn {
 		case word&stateKind != stateIdle:
 			if c.state.CompareAndSwap(word, word|stateMark) {
 				c.leaveHeap()
-				if word&stateKind == statePartial {
+				switch word & stateKind {
+				case statePartial:
 					s.partial.push(c, at)
+				case stateUnread:
+					s.unread.push(c, at)
 				}
 			}
 		case at > c.key:
@@ -114,15 +149,23 @@ func (s *Server) shedIdle() *conn {
 	return nil
 }
 
-func (s *Server) shedPartial() *conn {
-	for s.partial.Len() > 0 {
-		c := s.partial.conns[0]
+// shedWaiting sheds the connection that has waited longest for its client. What is written to a
+// client that reads takes no time, so that one which is being written to is given AdmitTimeout.
+func (s *Server) shedWaiting(h *connHeap, kind uint64) *conn {
+	for h.Len() > 0 {
+		c := h.conns[0]
 		word := c.state.Load()
-		if word&stateKind == statePartial && stateTime(word) == c.key && c.state.CompareAndSwap(word, stateShed) {
+		if word&stateKind != kind || stateTime(word) != c.key {
+			// It has gone on since, and is on its way back by itself.
+			c.leaveHeap()
+			continue
+		}
+		if kind == stateUnread && s.now()-c.key < s.AdmitTimeout {
+			return nil
+		}
+		if c.state.CompareAndSwap(word, stateShed) {
 			return c
 		}
-		// It has gone on since, and is on its way back by itself.
-		c.leaveHeap()
 	}
 	return nil
 }
