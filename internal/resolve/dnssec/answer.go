@@ -1,7 +1,6 @@
 package dnssec
 
 import (
-	"bytes"
 	"context"
 	"slices"
 	"time"
@@ -211,14 +210,15 @@ func (l *lookup) records(ctx context.Context, m *message, set *rrset, start name
 // distinct returns the records without duplicates, in the order of the reply
 // (RFC 2181 §5).
 func (set *rrset) distinct() []dns.RR {
-	var kept []dns.RR
-	var seen [][]byte
+	kept := make([]dns.RR, 0, len(set.rrs))
+	seen := make(map[string]bool, len(set.rrs))
 	for _, rr := range set.rrs {
 		rd, err := rdataOf(rr)
-		if err == nil && slices.ContainsFunc(seen, func(b []byte) bool { return bytes.Equal(b, rd) }) {
+		if err == nil && seen[string(rd)] {
 			continue
 		}
-		kept, seen = append(kept, rr), append(seen, rd)
+		kept = append(kept, rr)
+		seen[string(rd)] = true
 	}
 	return kept
 }

@@ -489,3 +489,29 @@ func TestManyHosts(t *testing.T) {
 		t.Logf("%s: %+v", zone, s.Spent())
 	}
 }
+
+// TestThirtyAliasedHosts: the largest destination that is worth the name, with every
+// host an alias into another zone, and nothing known.
+func TestThirtyAliasedHosts(t *testing.T) {
+	for _, other := range []string{"example.net.", "optout.org.", "plain.net."} {
+		w := standard(t)
+		s := w.validator().Session(w)
+		defer s.Close()
+		ask := func(n string, rrtype uint16) {
+			if a := s.Lookup(t.Context(), n, rrtype); a.Outcome == verdict.Failed {
+				t.Fatalf("%s %s: %v; spent %+v", n, typeName(rrtype), a.Err, s.Spent())
+			}
+		}
+		for i := range 30 {
+			w.zones["example.com."].add(fmt.Sprintf("h%d CNAME r%d.%s", i, i, other))
+			w.zones[other].add(fmt.Sprintf("r%d A 192.0.2.1", i))
+		}
+		ask("example.com.", dns.TypeMX)
+		for i := range 30 {
+			for _, q := range []Query{{Name: "h%d.example.com.", Type: dns.TypeA}, {Name: "h%d.example.com.", Type: dns.TypeAAAA}, {Name: "_25._tcp.r%d." + other, Type: dns.TypeTLSA}, {Name: "_25._tcp.h%d.example.com.", Type: dns.TypeTLSA}} {
+				ask(fmt.Sprintf(q.Name, i), q.Type)
+			}
+		}
+		t.Logf("%s: %+v, %d units of %d", other, s.Spent(), s.budget.units, checkUnits)
+	}
+}

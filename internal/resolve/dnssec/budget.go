@@ -8,8 +8,12 @@ import (
 // What one destination can make this program do (CVE-2023-50387, KeyTrap, and
 // CVE-2023-50868), whatever its zones hold.
 const (
-	// MaxQueries bounds the questions that are sent upstream.
-	MaxQueries = 100
+	// MaxQueries bounds the questions that are sent upstream: thirty hosts that are
+	// aliases take four each, besides their chain.
+	MaxQueries = 150
+	// MaxRecords bounds the records that are read of all replies together. A reply of
+	// good zones has twenty or so.
+	MaxRecords = 6000
 	// MaxChecks bounds the signatures that are checked, counted at the price of
 	// the dearest kind: 64 of ECDSA P-384, or six times as many of P-256.
 	MaxChecks = 64
@@ -33,7 +37,7 @@ const (
 	maxKeys = 64
 	// maxDigests bounds the DS digests that are computed for one DNSKEY RRset.
 	maxDigests = 32
-	// maxDenials bounds the NSEC and NSEC3 RRsets that are looked at in one message.
+	// maxDenials bounds the NSEC and NSEC3 records that are looked at in one message.
 	maxDenials = 24
 )
 
@@ -54,21 +58,23 @@ const (
 // and no restart gives anything back. The zero value is a full one. It is safe for
 // concurrent use.
 //
-// It also keeps what was paid for: a signature that was found good is not checked
-// again, and a name is hashed once.
+// It also keeps what was paid for: a signature is checked once, and a name is hashed
+// once.
 type Budget struct {
-	mu       sync.Mutex
-	spent    Spent
-	units    int
-	blocks   int
-	verified map[[sha256.Size]byte]bool
-	hashed   map[string]hash
+	mu     sync.Mutex
+	spent  Spent
+	units  int
+	blocks int
+	checks map[[sha256.Size]byte]outcome
+	hashed map[string]hash
 }
 
 // Spent is what a destination has cost so far.
 type Spent struct {
 	// Queries were sent upstream.
 	Queries int
+	// Records were read in the replies.
+	Records int
 	// Checks of signatures were made, of which Failures failed.
 	Checks, Failures int
 	// Hashes of NSEC3 were computed.
@@ -93,34 +99,59 @@ func (b *Budget) query() bool {
 	return true
 }
 
-// check takes one signature check of a price. known reports that the same one was
-// good before, so that it need not be made.
-func (b *Budget) check(id [sha256.Size]byte, price int) (known, ok bool) {
+// records takes the records of a reply and reports whether there were as many left.
+func (b *Budget) records(count int) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.verified[id] {
-		return true, true
+	if count > MaxRecords-b.spent.Records {
+		return false
 	}
-	if b.spent.Failures >= MaxFailures || b.units+price > checkUnits {
-		return false, false
+	b.spent.Records += count
+	return true
+}
+
+// outcome is how a signature check ended.
+type outcome uint8
+
+const (
+	unchecked outcome = iota
+	good
+	bad
+)
+
+// check takes one signature check of a price over data of a size, and returns how the
+// same one ended before, so that it need not be made again: then only its data counts,
+// which was put in order once more.
+func (b *Budget) check(id [sha256.Size]byte, price, octets int) (known outcome, ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	known = b.checks[id]
+	units := octets / priceOctets
+	if known == unchecked {
+		units += price
 	}
-	b.units += price
-	b.spent.Checks++
-	return false, true
+	if known == unchecked && b.spent.Failures >= MaxFailures || b.units+units > checkUnits {
+		return known, false
+	}
+	b.units += units
+	if known == unchecked {
+		b.spent.Checks++
+	}
+	return known, true
 }
 
 // checked notes how a check ended.
 func (b *Budget) checked(id [sha256.Size]byte, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.checks == nil {
+		b.checks = make(map[[sha256.Size]byte]outcome)
+	}
+	b.checks[id] = good
 	if err != nil {
+		b.checks[id] = bad
 		b.spent.Failures++
-		return
 	}
-	if b.verified == nil {
-		b.verified = make(map[[sha256.Size]byte]bool)
-	}
-	b.verified[id] = true
 }
 
 // hash returns a name's NSEC3 hash; it reports whether there was enough left.

@@ -14,7 +14,7 @@ func TestBudgetByPrice(t *testing.T) {
 		made := 0
 		for i := range checkUnits + 10 {
 			id := sha256.Sum256([]byte(fmt.Sprint(i)))
-			if known, ok := b.check(id, c.price); known || !ok {
+			if known, ok := b.check(id, c.price, 0); known != unchecked || !ok {
 				break
 			}
 			b.checked(id, nil)
@@ -24,7 +24,7 @@ func TestBudgetByPrice(t *testing.T) {
 			t.Errorf("%d checks at price %d, want %d", made, c.price, c.want)
 		}
 		if made > 0 {
-			if known, ok := b.check(sha256.Sum256([]byte("0")), c.price); !known || !ok {
+			if known, ok := b.check(sha256.Sum256([]byte("0")), c.price, 0); known != good || !ok {
 				t.Error("a signature that was good is checked again")
 			}
 		}
@@ -33,12 +33,12 @@ func TestBudgetByPrice(t *testing.T) {
 	var b Budget
 	for i := range MaxFailures {
 		id := sha256.Sum256([]byte(fmt.Sprint(i)))
-		if _, ok := b.check(id, priceCheap); !ok {
+		if _, ok := b.check(id, priceCheap, 0); !ok {
 			t.Fatalf("no check after %d failures", i)
 		}
 		b.checked(id, errors.New("bad"))
 	}
-	if _, ok := b.check(sha256.Sum256(nil), priceCheap); ok {
+	if _, ok := b.check(sha256.Sum256(nil), priceCheap, 0); ok {
 		t.Error("one more check after the last failure")
 	}
 }

@@ -18,6 +18,7 @@ type denial struct {
 	nsecs  []nsec
 	chains []hashChain
 	budget *Budget
+	taken  int // records
 	// costly is an NSEC3 with more iterations than are acted upon.
 	costly *nsec3
 	// broken is what is wrong with the first record whose signature does not hold.
@@ -70,6 +71,9 @@ func (m *message) denials(z *keys, now time.Time, b *Budget) (denial, *Error) {
 // against the rules, and any of them is as true as the other.
 func (d *denial) add(set *rrset, proof seal) {
 	for _, rr := range set.rrs {
+		if d.taken++; d.taken > maxDenials {
+			return
+		}
 		switch rr := rr.(type) {
 		case *dns.NSEC:
 			if n, ok := readNSEC(set.owner, rr, d.zone); ok {

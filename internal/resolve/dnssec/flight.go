@@ -221,6 +221,9 @@ func (s *Session) exchange(ctx context.Context, q Query) (message, *Error) {
 	case m.Rcode != dns.RcodeSuccess && m.Rcode != dns.RcodeNameError:
 		return message{}, &Error{Why: NoReply, Subject: q.subject(), Detail: "the reply has rcode " + dns.RcodeToString[m.Rcode]}
 	}
+	if !s.budget.records(len(m.Answer) + len(m.Ns)) {
+		return message{}, &Error{Why: OverBudget, Subject: q.subject(), Detail: fmt.Sprintf("more than %d records", MaxRecords), Err: errBudget}
+	}
 	return index(m, s.v.now()), nil
 }
 

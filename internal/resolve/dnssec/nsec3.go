@@ -106,8 +106,11 @@ type hashChain struct {
 func (c *hashChain) add(rec nsec3) { c.records = append(c.records, rec) }
 
 func (c *hashChain) hashOf(n name) (hash, bool) {
+	if c.exhausted {
+		return hash{}, false
+	}
 	h, ok := c.budget.hash(n, c.params)
-	c.exhausted = c.exhausted || !ok
+	c.exhausted = !ok
 	return h, ok
 }
 

@@ -35,12 +35,14 @@ func (set *rrset) verify(z *keys, now time.Time, b *Budget) (seal, *Error) {
 		if !set.mayBeSignedBy(sig, z.zone) {
 			continue
 		}
-		if why, detail := sig.refused(z, now); why != Unclassified {
-			best = worse(best, why, detail)
+		if why := sig.refused(z, now); why != Unclassified {
+			if closer(why, best.Why) { // thousands may be refused: words are for one
+				best = &Error{Why: why, Subject: best.Subject, Detail: sig.complaint(why, now)}
+			}
 			continue
 		}
 		if tried++; tried > maxTried {
-			return seal{}, worse(best, BadSignature, fmt.Sprintf("gave up after %d RRSIGs", maxTried))
+			return seal{}, &Error{Why: BadSignature, Subject: best.Subject, Detail: fmt.Sprintf("gave up after %d RRSIGs", maxTried)}
 		}
 		k, err := set.tryKeys(sig, z, b)
 		if err == nil {
@@ -49,7 +51,9 @@ func (set *rrset) verify(z *keys, now time.Time, b *Budget) (seal, *Error) {
 		if err.Why == OverBudget {
 			return seal{}, err
 		}
-		best = worse(best, err.Why, err.Detail)
+		if closer(err.Why, best.Why) {
+			best = err
+		}
 	}
 	return seal{}, best
 }
@@ -73,19 +77,28 @@ func (set *rrset) mayBeSignedBy(sig *signature, zone name) bool {
 }
 
 // refused says why a signature need not be checked at all, or Unclassified.
-func (sig *signature) refused(z *keys, now time.Time) (Why, string) {
+func (sig *signature) refused(z *keys, now time.Time) Why {
 	if !z.suite.supports(sig.algorithm) {
-		return NoKey, "signed with " + algorithmName(sig.algorithm) + " only, which is not supported"
+		return NoKey
 	}
-	switch why := sig.inTime(now); why {
+	why := sig.inTime(now)
+	if why == Malformed {
+		return BadSignature
+	}
+	return why
+}
+
+// complaint puts refused in words.
+func (sig *signature) complaint(why Why, now time.Time) string {
+	switch why {
+	case NoKey:
+		return "signed with " + algorithmName(sig.algorithm) + " only, which is not supported"
 	case Expired:
-		return why, "expired at " + serialTime(sig.expiration, now)
+		return "expired at " + serialTime(sig.expiration, now)
 	case NotYet:
-		return why, "valid from " + serialTime(sig.inception, now)
-	case Malformed:
-		return BadSignature, "expires before it begins"
+		return "valid from " + serialTime(sig.inception, now)
 	}
-	return Unclassified, ""
+	return "expires before it begins"
 }
 
 const (
@@ -146,15 +159,18 @@ func (set *rrset) tryKeys(sig *signature, z *keys, b *Budget) (*key, *Error) {
 			}
 		}
 		id := sha256.Sum256(slices.Concat(k.rdata, data, sig.octets))
-		known, ok := b.check(id, v.price()+len(data)/priceOctets)
+		known, ok := b.check(id, v.price(), len(data))
 		if !ok {
 			return nil, &Error{Why: OverBudget, Subject: set.String(), Detail: "too many signatures to check", Err: errBudget}
 		}
-		if known {
+		if known == good {
 			return k, nil
 		}
-		err = v.verify(data, sig.octets)
-		b.checked(id, err)
+		err = errSignature
+		if known == unchecked {
+			err = v.verify(data, sig.octets)
+			b.checked(id, err)
+		}
 		if err == nil {
 			return k, nil
 		}
@@ -175,16 +191,25 @@ func (set *rrset) sealedBy(sig *signature, k *key, now time.Time) seal {
 	return s
 }
 
-// worse keeps of two failures the one that came closer to holding: it is what there
-// is to mend.
-func worse(e *Error, why Why, detail string) *Error {
+// closer reports which of two failures came closer to holding: it is what there is to
+// mend.
+func closer(why, than Why) bool {
 	rank := func(w Why) int {
-		return slices.Index([]Why{NoSignature, NoKey, NotYet, Expired, Malformed, BadSignature}, w)
+		switch w {
+		case NoKey:
+			return 1
+		case NotYet:
+			return 2
+		case Expired:
+			return 3
+		case Malformed:
+			return 4
+		case BadSignature:
+			return 5
+		}
+		return 0
 	}
-	if rank(why) < rank(e.Why) {
-		return e
-	}
-	return &Error{Why: why, Subject: e.Subject, Detail: detail}
+	return rank(why) > rank(than)
 }
 
 // signedData is what the signature was made over (RFC 4034 §3.1.8.1, RFC 4035

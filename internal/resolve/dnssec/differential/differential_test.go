@@ -83,7 +83,6 @@ type tally struct {
 	questions map[string]int
 	agreed    map[string]int
 	explained map[string]map[string]int
-	kinds     map[string]map[string]bool
 	open      []string
 }
 
@@ -116,7 +115,7 @@ func TestDifferential(t *testing.T) {
 	in := newInternet(t)
 	specimens := generate(in, seed, workload{sound: 300, standing: 14, damaged: 16})
 	addr := in.serve(t)
-	us, them, slow := newOurs(t, in), startUnbound(t, in, addr), newDelv(t, in, addr)
+	us, them, slow := newOurs(t, in), startUnbound(t, in.anchors(), addr), newDelv(t, in, addr)
 	c := &tally{questions: make(map[string]int), agreed: make(map[string]int), explained: make(map[string]map[string]int)}
 	t.Run("ask", func(t *testing.T) {
 		work := make(chan *specimen)

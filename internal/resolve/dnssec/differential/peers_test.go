@@ -57,11 +57,6 @@ func content(rrs []dns.RR, rtype uint16) []string {
 	return slices.Compact(list)
 }
 
-// validator is one that is compared.
-type validator interface {
-	ask(q question) said
-}
-
 // ours is this program's, with one cache for the whole run.
 type ours struct {
 	in *internet
@@ -113,6 +108,7 @@ func (o ours) ask(q question) said {
 type unbound struct {
 	t    testing.TB
 	addr string
+	pid  int
 }
 
 const unboundConf = `
@@ -153,7 +149,7 @@ forward-zone:
 `
 
 // startUnbound runs it on a free port until the test ends; upstream is host:port.
-func startUnbound(t testing.TB, in *internet, upstream string) unbound {
+func startUnbound(t testing.TB, anchors, upstream string) unbound {
 	t.Helper()
 	path, err := exec.LookPath("unbound")
 	if err != nil {
@@ -161,7 +157,7 @@ func startUnbound(t testing.TB, in *internet, upstream string) unbound {
 	}
 	dir := t.TempDir()
 	host, port := freePort(t)
-	write(t, filepath.Join(dir, "anchors"), in.anchors())
+	write(t, filepath.Join(dir, "anchors"), anchors)
 	write(t, filepath.Join(dir, "unbound.conf"), fmt.Sprintf(unboundConf, dir, host, port, strings.Replace(upstream, ":", "@", 1)))
 	var log bytes.Buffer
 	cmd := exec.Command(path, "-d", "-c", filepath.Join(dir, "unbound.conf"))
@@ -169,7 +165,7 @@ func startUnbound(t testing.TB, in *internet, upstream string) unbound {
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("%v: 'make differential' installs it", err)
 	}
-	u := unbound{t, net.JoinHostPort(host, port)}
+	u := unbound{t, net.JoinHostPort(host, port), cmd.Process.Pid}
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
