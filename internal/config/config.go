@@ -243,6 +243,7 @@ func (c *Config) Rules() verdict.Rules {
 		WithoutDNSSEC: c.DNS.DNSSEC == DNSSECOff,
 		STS:           c.MTASTS.Mode,
 		Prefix:        c.Signals.Prefix,
+		DANE:          verdict.Native,
 	}
 }
 

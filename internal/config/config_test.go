@@ -161,7 +161,7 @@ format = "json"
 	if !same(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
 	}
-	if got := c.Rules(); got != (verdict.Rules{WithoutDNSSEC: true, STS: verdict.Observe}) {
+	if got := c.Rules(); got != (verdict.Rules{WithoutDNSSEC: true, STS: verdict.Observe, DANE: verdict.Native}) {
 		t.Errorf("Rules() = %+v", got)
 	}
 }

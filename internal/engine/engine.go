@@ -7,9 +7,9 @@
 //
 // Rule answers from a cache, or joins the flight that works the destination out.
 // A flight has a context of its own: when its askers give up, the work goes on
-// for the next one. A verdict ends with what it rests on (but not before
-// Config.MinTTL): near its end the next hit starts a new flight, and while that
-// fails the old verdict holds to its end and not beyond.
+// for the next one. A verdict ends with what it rests on (but, fingerprints apart,
+// not before Config.MinTTL): near its end the next hit starts a new flight, and
+// while that fails the old verdict holds to its end and not beyond.
 //
 // What is promised:
 //
@@ -21,6 +21,7 @@
 //     asked for every message; a strict verdict that was reached beside one is
 //     kept longer, and worked out anew as often;
 //   - no verdict is replaced by a laxer one that a failure is behind;
+//   - fingerprints are never kept longer than the TLSA records that they are of;
 //   - a defect that panics defers mail of the one destination that has it.
 //
 // The package does not know how an MTA asks or what it is answered.
@@ -28,10 +29,12 @@ package engine
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"runtime/debug"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -70,6 +73,11 @@ type Config struct {
 	// Override returns the operator's word for a name, or nil. Optional.
 	Override func(name string) *verdict.Override
 	Rules    verdict.Rules
+	// Enforcement returns how the MTA can hold a host to its TLSA records. It is
+	// asked for each decision, and takes the place of Rules.DANE; whoever changes
+	// it calls Reconsider. It may wait until that is known, within the bounds of
+	// ctx. Optional: then what Gather returns holds.
+	Enforcement func(ctx context.Context) verdict.Enforcement
 	// Entries bounds the cache. Required.
 	Entries int
 	// MinTTL and MaxTTL bound how long a verdict is kept.
@@ -88,6 +96,8 @@ type Ruled struct {
 	Source  verdict.Source
 	// Until is when the verdict ends.
 	Until time.Time
+	// ByEnforcement says that Reconsider drops it: see verdict.Ruling.
+	ByEnforcement bool
 }
 
 // Explanation is a ruling with everything that it rests on. It is shared and must
@@ -118,8 +128,8 @@ type Engine struct {
 	flights singleflight.Group
 	slots   chan struct{}
 	waiting atomic.Int64
-	// epoch counts the calls of Forget: a flight that began before one may rest
-	// on what was forgotten, and is not kept.
+	// epoch counts the calls of Forget and Reconsider: a flight that began before
+	// one may rest on what was forgotten, and is not kept.
 	epoch atomic.Uint64
 	// crowd limits the records of refused flights.
 	crowd  rate.Sometimes
@@ -235,6 +245,22 @@ func (e *Engine) Forget(name string) {
 	}
 }
 
+// Reconsider drops every verdict that rests on how the MTA enforces DANE, because
+// that has changed. A flight under way is not kept.
+func (e *Engine) Reconsider() {
+	e.epoch.Add(1)
+	for d, n := range e.cache.All() {
+		if n.ruled.ByEnforcement {
+			e.forget(d)
+		}
+	}
+	for d, x := range e.why.All() {
+		if x.InForce.ByEnforcement || x.Ruling.ByEnforcement {
+			e.forget(d)
+		}
+	}
+}
+
 func (e *Engine) forget(d nexthop.Destination) {
 	e.flights.Forget(d.String())
 	e.cache.Invalidate(d)
@@ -277,6 +303,9 @@ func (e *Engine) work(d nexthop.Destination) (x *Explanation) {
 	defer func() { <-e.slots }()
 	start := time.Now()
 	x = &Explanation{Facts: e.facts(d)}
+	if e.cfg.Enforcement != nil {
+		x.Facts.Rules.DANE = e.cfg.Enforcement(e.base)
+	}
 	x.Took = time.Since(start)
 	x.Ruling = verdict.Decide(x.Facts)
 	e.keep(d, x, epoch)
@@ -331,8 +360,8 @@ func (e *Engine) facts(d nexthop.Destination) verdict.Facts {
 // and stems from a failure: a verdict is not lowered because a lookup failed.
 func (e *Engine) keep(d nexthop.Destination, x *Explanation, epoch uint64) {
 	now := time.Now()
-	life, again := e.lifetime(&x.Ruling)
-	x.InForce = Ruled{Verdict: x.Ruling.Verdict, Source: x.Ruling.Source, Until: now.Add(life)}
+	life, again := e.lifetime(&x.Ruling, x.Took)
+	x.InForce = Ruled{Verdict: x.Ruling.Verdict, Source: x.Ruling.Source, Until: now.Add(life), ByEnforcement: x.Ruling.ByEnforcement}
 	if old, ok := e.holds(d, now); ok && x.Ruling.Provisional && laxer(x.Ruling.Verdict, old.ruled.Verdict) {
 		x.InForce = old.ruled
 		e.why.Set(d, x)
@@ -346,7 +375,12 @@ func (e *Engine) keep(d nexthop.Destination, x *Explanation, epoch uint64) {
 // set stores a verdict, unless something was forgotten since its flight began.
 // Forget counts first and drops then, so that one of the two sees the other.
 func (e *Engine) set(d nexthop.Destination, n *entry, epoch uint64) {
-	e.cache.Set(d, n)
+	if time.Now().Before(n.ruled.Until) {
+		e.cache.Set(d, n)
+	} else {
+		// A TTL of 0: it was the answer to those who wait, and to nobody else.
+		e.cache.Invalidate(d)
+	}
 	if e.epoch.Load() != epoch {
 		e.cache.Invalidate(d)
 		e.why.Invalidate(d)
@@ -368,9 +402,14 @@ func postponed(old *entry, now time.Time) *entry {
 // laxer reports whether a verdict that a failure is behind must not replace an
 // older one: it demands less, or it defers where an answer is known.
 func laxer(v, old verdict.Verdict) bool {
-	switch old.(type) {
+	switch old := old.(type) {
 	case verdict.Defer:
 		return false
+	case verdict.Fingerprint:
+		if v, ok := v.(verdict.Fingerprint); ok {
+			// What is missing is hidden by the failure, and is still true.
+			return part(v.Digests, old.Digests)
+		}
 	case verdict.DANE:
 		// RFC 8461 §2: what DANE holds hosts to is not replaced by another signal
 		// because a lookup failed, whatever that one demands.
@@ -384,14 +423,29 @@ func laxer(v, old verdict.Verdict) bool {
 	return deferred || verdict.Strictness(v) < verdict.Strictness(old)
 }
 
-// lifetime is how long a ruling is kept, and after which time it is worked out
-// anew if it is in use.
-func (e *Engine) lifetime(r *verdict.Ruling) (life, again time.Duration) {
+// part reports whether all digests are among the others, which are more.
+func part(digests, others [][sha256.Size]byte) bool {
+	for _, sum := range digests {
+		if !slices.Contains(others, sum) {
+			return false
+		}
+	}
+	return len(digests) < len(others)
+}
+
+// lifetime is how long a ruling that took some time is kept, and after which time it
+// is worked out anew if it is in use.
+func (e *Engine) lifetime(r *verdict.Ruling, took time.Duration) (life, again time.Duration) {
 	if r.Source == verdict.FromOverride {
 		life = min(r.TTL, e.cfg.MaxTTL)
 		return life, life
 	}
 	life = min(max(r.TTL, e.cfg.MinTTL), e.cfg.MaxTTL)
+	if _, ok := r.Verdict.(verdict.Fingerprint); ok {
+		// The MTA does not look TLSA records up again: these must not outlive
+		// their TTL, which ran while the rest was asked for.
+		life = max(min(r.TTL, e.cfg.MaxTTL)-took, 0)
+	}
 	if !r.Provisional {
 		return life, life - life/5
 	}
@@ -400,7 +454,7 @@ func (e *Engine) lifetime(r *verdict.Ruling) (life, again time.Duration) {
 		return again, again
 	}
 	switch r.Verdict.(type) {
-	case verdict.DANEOnly, verdict.STS, verdict.WebPKI, verdict.Encrypt:
+	case verdict.DANEOnly, verdict.Fingerprint, verdict.STS, verdict.WebPKI, verdict.Encrypt:
 		return min(life, beside), again
 	}
 	return again, again

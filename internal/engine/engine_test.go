@@ -409,7 +409,7 @@ func danger(d nexthop.Destination) verdict.Facts {
 	found := verdict.Answer[netip.Addr]{Outcome: verdict.Found, Proof: verdict.Secure, Records: []netip.Addr{addr}, TTL: time.Hour}
 	failed := verdict.Fail[netip.Addr](verdict.Remote, "SERVFAIL")
 	return verdict.Facts{
-		Now: time.Now(), Destination: d,
+		Now: time.Now(), Destination: d, Rules: verdict.Rules{DANE: verdict.Native},
 		MX: verdict.Answer[verdict.MX]{Outcome: verdict.Found, Proof: verdict.Secure, TTL: time.Hour, Records: []verdict.MX{{Host: "a.example"}, {Host: "b.example"}}},
 		Hosts: []verdict.Host{
 			{Name: "a.example", A: found, AAAA: found, TLSA: []verdict.TLSALookup{{Base: "a.example", Answer: verdict.Answer[tlsa.Record]{Outcome: verdict.Found, Proof: verdict.Secure, Records: []tlsa.Record{record}, TTL: time.Hour}}}},
@@ -601,6 +601,142 @@ func TestLaxer(t *testing.T) {
 	} {
 		if got := laxer(tc.v, tc.old); got != tc.want {
 			t.Errorf("%s in place of %s: laxer is %v", tc.v.Name(), tc.old.Name(), got)
+		}
+	}
+}
+
+// fingerprinted are facts of a domain whose only host has a TLSA record with a TTL.
+func fingerprinted(d nexthop.Destination, ttl time.Duration) verdict.Facts {
+	f := danger(d)
+	f.Hosts = f.Hosts[:1]
+	f.Hosts[0].TLSA[0].Answer.TTL = ttl
+	f.Rules.DANE = verdict.ByFingerprint
+	return f
+}
+
+// TestFingerprintsAreNotKeptLonger: than their TLSA records, whatever min_ttl says.
+func TestFingerprintsAreNotKeptLonger(t *testing.T) {
+	s := &source{facts: func(_ context.Context, d nexthop.Destination) verdict.Facts {
+		time.Sleep(time.Second)
+		return fingerprinted(d, 5*time.Second)
+	}}
+	bubble(t, s, func(c *Config) { c.RefreshAhead = false }, func(t *testing.T, e *Engine) {
+		r := e.Rule(t.Context(), dest)
+		if left := time.Until(r.Until); r.Verdict.Name() != "fingerprint" || left != 4*time.Second {
+			t.Errorf("%s is kept for %v, want what is left of 5 s after 1 s", r.Verdict.Name(), left)
+		}
+		time.Sleep(4 * time.Second)
+		if _, ok := e.Cached(dest); ok {
+			t.Error("the fingerprints outlive their records")
+		}
+	})
+}
+
+// TestZeroTTL: is answered, to all who wait for it, by one flight at a time, and ends
+// what was known before.
+func TestZeroTTL(t *testing.T) {
+	var zero atomic.Bool
+	s := &source{facts: func(_ context.Context, d nexthop.Destination) verdict.Facts {
+		time.Sleep(time.Second)
+		if zero.Load() {
+			return fingerprinted(d, 0)
+		}
+		return fingerprinted(d, time.Minute)
+	}}
+	bubble(t, s, nil, func(t *testing.T, e *Engine) {
+		e.Rule(t.Context(), dest)
+		zero.Store(true)
+		time.Sleep(50 * time.Second)
+		e.Rule(t.Context(), dest)
+		time.Sleep(2 * time.Second)
+		if _, ok := e.Cached(dest); ok {
+			t.Error("what was known before is still answered")
+		}
+		before := s.calls.Load()
+		var wg sync.WaitGroup
+		for range 50 {
+			wg.Go(func() {
+				if r := e.Rule(t.Context(), dest); r.Verdict.Name() != "fingerprint" {
+					t.Errorf("%s", r.Verdict.Name())
+				}
+			})
+		}
+		wg.Wait()
+		if n := s.calls.Load() - before; n != 1 {
+			t.Errorf("50 askers caused %d flights", n)
+		}
+		if x := e.Explain(t.Context(), dest); x.InForce.Verdict.Name() != "fingerprint" {
+			t.Errorf("explained as %s", x.InForce.Verdict.Name())
+		}
+	})
+}
+
+// TestReconsider: another way to enforce DANE holds from the next question on, for
+// what rests on it, and for a flight that began before.
+func TestReconsider(t *testing.T) {
+	other := nexthop.Destination{Name: "plain.example", Port: 25}
+	s := &source{facts: func(_ context.Context, d nexthop.Destination) verdict.Facts {
+		time.Sleep(time.Second)
+		if d == other {
+			return unsigned(d, time.Hour)
+		}
+		return fingerprinted(d, time.Hour)
+	}}
+	var native atomic.Bool
+	native.Store(true)
+	change := func(c *Config) {
+		c.Enforcement = func(context.Context) verdict.Enforcement {
+			if native.Load() {
+				return verdict.Native
+			}
+			return verdict.ByFingerprint
+		}
+	}
+	bubble(t, s, change, func(t *testing.T, e *Engine) {
+		slow := nexthop.Destination{Name: "slow.example", Port: 25}
+		if r := e.Rule(t.Context(), dest); r.Verdict.Name() != "dane-only" || !r.ByEnforcement {
+			t.Errorf("at first: %+v", r)
+		}
+		e.Rule(t.Context(), other)
+		go e.Rule(t.Context(), slow)
+		time.Sleep(time.Second / 2)
+		native.Store(false)
+		e.Reconsider()
+		if _, ok := e.Cached(dest); ok {
+			t.Error("a verdict for the other way is still known")
+		}
+		if _, ok := e.Cached(other); !ok {
+			t.Error("a verdict that does not rest on it was dropped")
+		}
+		if r := e.Rule(t.Context(), dest); r.Verdict.Name() != "fingerprint" {
+			t.Errorf("afterwards: %s", r.Verdict.Name())
+		}
+		if x := e.Explain(t.Context(), dest); x.Ruling.Verdict.Name() != "fingerprint" || x.Facts.Rules.DANE != verdict.ByFingerprint {
+			t.Errorf("explained as %s", x.Ruling.Verdict.Name())
+		}
+		if _, ok := e.Cached(slow); ok {
+			t.Error("a flight that began before the change was kept")
+		}
+	})
+}
+
+// TestFailureHidesNoDigests: a host whose lookup fails is held to what is known of
+// it, until that ends.
+func TestFailureHidesNoDigests(t *testing.T) {
+	both := verdict.Fingerprint{Digests: [][32]byte{{1}, {2}}}
+	for _, tc := range []struct {
+		v    verdict.Verdict
+		want bool
+	}{
+		{verdict.Fingerprint{Digests: [][32]byte{{2}}}, true},
+		{both, false},
+		{verdict.Fingerprint{Digests: [][32]byte{{1}, {3}}}, false},
+		{verdict.STS{}, true},
+		{verdict.Encrypt{}, true},
+		{verdict.Defer{}, true},
+	} {
+		if got := laxer(tc.v, both); got != tc.want {
+			t.Errorf("%+v: laxer is %v", tc.v, got)
 		}
 	}
 }

@@ -1,6 +1,10 @@
 package engine
 
-import "tlsverdict/internal/verdict"
+import (
+	"crypto/sha256"
+
+	"tlsverdict/internal/verdict"
+)
 
 // Sizes are estimates, in bytes, of what a verdict or its facts hold beyond a
 // fixed part. They only have to grow as the memory does: a remote zone chooses how
@@ -19,6 +23,8 @@ func size(v verdict.Verdict) int {
 		return lengths(v.Patterns) + lengths(v.Lines)
 	case verdict.WebPKI:
 		return lengths(v.Hosts)
+	case verdict.Fingerprint:
+		return len(v.Digests) * sha256.Size
 	case verdict.NoPolicy:
 		if v.Report != nil {
 			return lengths(v.Report.Patterns) + lengths(v.Report.Lines)

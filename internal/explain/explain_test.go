@@ -48,7 +48,7 @@ func examples(t *testing.T) map[string]verdict.Facts {
 	}
 	base := verdict.Facts{
 		Now: now, Destination: nexthop.Destination{Name: "example.com", Port: 25},
-		Rules: verdict.Rules{STS: verdict.Enforce, Prefix: verdict.Enforce},
+		Rules: verdict.Rules{STS: verdict.Enforce, Prefix: verdict.Enforce, DANE: verdict.Native},
 		MX:    found(verdict.Secure, verdict.MX{Preference: 10, Host: "mx1.example.com"}, verdict.MX{Preference: 20, Host: "mx2.example.com"}),
 		STS:   verdict.STSFacts{Record: absent[string](verdict.Secure), Settled: true},
 	}

@@ -16,6 +16,7 @@
 package explain
 
 import (
+	"encoding/hex"
 	"fmt"
 	"net/netip"
 	"reflect"
@@ -34,11 +35,12 @@ import (
 type Report struct {
 	Destination string `json:"destination"`
 	// Verdict is what is answered now: none, encrypt, secure, dane, dane-only,
-	// defer, or an override's level.
+	// fingerprint, defer, or an override's level.
 	Verdict string `json:"verdict"`
 	// Source is override, dane, mta-sts, prefix or none.
 	Source string `json:"source"`
-	// Match lists the MX names or patterns of a secure verdict.
+	// Match lists the MX names or patterns of a secure verdict, and the SHA-256
+	// digests of a fingerprint one, in hexadecimal.
 	Match        []string `json:"match,omitempty"`
 	MatchLeftOut int      `json:"match_left_out,omitempty"`
 	// Expires is when the verdict ends. Zero, and not in the JSON, for a key to
@@ -270,6 +272,12 @@ func match(v verdict.Verdict) []string {
 		return slices.Clone(v.Patterns)
 	case verdict.WebPKI:
 		return slices.Clone(v.Hosts)
+	case verdict.Fingerprint:
+		var out []string
+		for _, sum := range v.Digests {
+			out = append(out, hex.EncodeToString(sum[:]))
+		}
+		return out
 	case verdict.NoPolicy, verdict.DANEOnly, verdict.DANE, verdict.Encrypt, verdict.Fixed, verdict.Defer:
 		return nil
 	}

@@ -37,6 +37,9 @@ func host(name, class string) verdict.Host {
 	switch class {
 	case "usable":
 		answer = found(verdict.Secure, record)
+	case "unwritable":
+		record.Usage = tlsa.DANETA
+		answer = found(verdict.Secure, record)
 	case "unusable":
 		record.Usage = tlsa.PKIXEE
 		answer = found(verdict.Secure, record)
@@ -57,7 +60,7 @@ func host(name, class string) verdict.Host {
 func facts(mx verdict.Proof, classes []string) verdict.Facts {
 	f := verdict.Facts{
 		Now: noon(), Destination: nexthop.Destination{Name: dest, Port: nexthop.SMTPPort},
-		Rules: verdict.Rules{STS: verdict.Enforce, Prefix: verdict.Enforce},
+		Rules: verdict.Rules{STS: verdict.Enforce, Prefix: verdict.Enforce, DANE: verdict.Native},
 		STS:   verdict.STSFacts{Record: denied[string](verdict.NoData, verdict.Insecure), Settled: true},
 	}
 	var records []verdict.MX
@@ -187,6 +190,29 @@ func TestDecidingUnsigned(t *testing.T) {
 		holds(t, where, row[4], f)
 		holds(t, where+", prefix", row[4], withPrefix(f))
 		holds(t, where+", MTA-STS", row[5], withSTS(f))
+	}
+}
+
+// TestDecidingFingerprints: every mix of hosts, for a Postfix that does not validate.
+func TestDecidingFingerprints(t *testing.T) {
+	classes := []string{"usable", "unwritable", "unusable", "none", "tlsa-failed", "address-failed", "gone"}
+	signed := table(t, "docs/deciding.md", "#### Signed MX records, with fingerprints")
+	unsigned := table(t, "docs/deciding.md", "#### Unsigned MX records, with fingerprints")
+	for _, set := range subsets(classes) {
+		cs := columns{{"usable"}, {"unwritable"}, {"unusable"}, {"none"}, {"tlsa-failed", "address-failed"}}
+		row, where := cs.row(t, signed, set), "fingerprints, "+strings.Join(set, " and ")
+		f := facts(verdict.Secure, set)
+		f.Rules.DANE = verdict.ByFingerprint
+		holds(t, where, row[5], f)
+		holds(t, where+", MTA-STS", row[6], withSTS(f))
+		holds(t, where+", prefix", row[6], withPrefix(f))
+
+		cs = columns{{"usable"}, {"unwritable"}, {"unusable"}, {"tlsa-failed"}, {"none"}, {"address-failed"}}
+		row, where = cs.row(t, unsigned, set), "unsigned, fingerprints, "+strings.Join(set, " and ")
+		f = facts(verdict.Insecure, set)
+		f.Rules.DANE = verdict.ByFingerprint
+		holds(t, where, row[6], f)
+		holds(t, where+", MTA-STS", row[7], withSTS(f))
 	}
 }
 

@@ -68,6 +68,12 @@ func chapters() []chapter {
 			{verdict.DANEInsecureMX, "Below Postfix 3.7.13, set `smtp_tls_dane_insecure_mx_policy = dane`: see [Postfix](postfix.md#the-lines)."},
 			{verdict.DANENoHost, "Mail waits. See the reasons of each host above it."},
 			{verdict.NoHostLeft, "Mail waits. See the reasons of each host above it."},
+			{verdict.Fingerprints, nothing + " See [Postfix](postfix.md#dane-without-a-validating-resolver)."},
+			{verdict.TLSAUnwritable, "See the reason after it."},
+			{verdict.NoFingerprints, "Mail waits. Give Postfix a validating resolver on this host: see [Postfix](postfix.md#dane-without-a-validating-resolver). Until then an `[[override]]` lets mail out."},
+			{verdict.EncryptAll, "A host without TLS gets no mail from you. A validating resolver for Postfix would change that."},
+			{verdict.InsecureEncrypt, nothing + " A validating resolver for Postfix would have the certificates checked."},
+			{verdict.InsecureUnused, nothing + " A validating resolver for Postfix would have DANE used."},
 		}},
 		{"MTA-STS", []advice{
 			{verdict.STSOff, "You wrote `mta_sts.mode = \"off\"`."},

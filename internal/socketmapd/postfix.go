@@ -17,6 +17,8 @@ func appendPostfix(_ *Options, dst []byte, v verdict.Verdict) []byte {
 		return append(dst, "OK dane-only"...)
 	case verdict.DANE:
 		return append(dst, "OK dane"...)
+	case verdict.Fingerprint:
+		return appendPolicy(dst, fingerprint(v))
 	case verdict.Encrypt:
 		return append(dst, "OK encrypt"...)
 	case verdict.STS:
@@ -37,6 +39,19 @@ func secure(names []string) *postfixmap.TLSPolicy {
 	return &postfixmap.TLSPolicy{
 		Level: postfixmap.LevelSecure, Match: spell(names, postfixmap.HostPattern), ServerName: postfixmap.ServerNameHostname,
 	}
+}
+
+// fingerprint is DANE-EE without DNS: Postfix makes TLSA records 3 0 and 3 1 of each
+// digest, for the algorithm of smtp_tls_fingerprint_digest. servername=hostname has
+// it send SNI, which it does not by itself at this level. It departs from RFC 7672
+// §8.1 where the MX host is an alias: SNI is then its own name, and not the one that
+// the TLSA records are at.
+func fingerprint(v verdict.Fingerprint) *postfixmap.TLSPolicy {
+	p := &postfixmap.TLSPolicy{Level: postfixmap.LevelFingerprint, ServerName: postfixmap.ServerNameHostname}
+	for i := range v.Digests {
+		p.Match = append(p.Match, postfixmap.Fingerprint(v.Digests[i][:]))
+	}
+	return p
 }
 
 // spell writes names and mx values as an attribute has them. In match=,
@@ -70,9 +85,9 @@ func appendFixed(dst []byte, v verdict.Fixed) []byte {
 
 // appendPolicy encodes a policy strictly. What cannot be encoded defers: a line
 // that Postfix reads differently would be a silent downgrade, and so would one
-// that lost all its names, since main.cf would then say which match.
+// that lost all it matches, since main.cf would then say what does.
 func appendPolicy(dst []byte, p *postfixmap.TLSPolicy) []byte {
-	if p.Level == postfixmap.LevelSecure && len(p.Match) == 0 {
+	if len(p.Match) == 0 {
 		return postfixmap.AppendTemp(dst, "no name of the policy can be written in a policy line")
 	}
 	out, err := p.AppendTo(append(dst, "OK "...), postfixmap.V3_4)

@@ -3,6 +3,7 @@ package socketmapd
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -46,6 +47,17 @@ func samples() []sample {
 		},
 		{"dane-only", verdict.DANEOnly{}, "OK dane-only", "OK dane-only"},
 		{"dane", verdict.DANE{}, "OK dane", "OK dane"},
+		{
+			"fingerprint",
+			verdict.Fingerprint{Digests: [][sha256.Size]byte{{0x01, 0xab}, {31: 0xff}}},
+			"OK fingerprint match=01:ab" + strings.Repeat(":00", 30) + "|00" + strings.Repeat(":00", 30) + ":ff servername=hostname",
+			"OK fingerprint match=01:ab" + strings.Repeat(":00", 30) + "|00" + strings.Repeat(":00", 30) + ":ff servername=hostname",
+		},
+		{
+			"fingerprint of nothing",
+			verdict.Fingerprint{},
+			"TEMP no name of the policy can be written in a policy line", "TEMP no name of the policy can be written in a policy line",
+		},
 		{
 			"sts",
 			verdict.STS{Domain: "example.com", Patterns: []string{"mx.example.com", "*.example.net"}, Lines: policy},
@@ -107,7 +119,7 @@ func TestDialects(t *testing.T) {
 
 // TestEveryVerdictHasASample names the verdicts that the table must hold.
 func TestEveryVerdictHasASample(t *testing.T) {
-	want := map[string]bool{"none": true, "dane-only": true, "dane": true, "secure": true, "encrypt": true, "defer": true}
+	want := map[string]bool{"none": true, "dane-only": true, "dane": true, "secure": true, "encrypt": true, "fingerprint": true, "defer": true}
 	for _, s := range samples() {
 		delete(want, s.verdict.Name())
 	}
@@ -136,6 +148,22 @@ func TestLongPolicy(t *testing.T) {
 	}
 	if len(p.Match) != 2500 {
 		t.Errorf("%d patterns are left in match=", len(p.Match))
+	}
+}
+
+// TestManyFingerprints: as many as a verdict can have fit in a reply, with room.
+func TestManyFingerprints(t *testing.T) {
+	var v verdict.Fingerprint
+	for i := range verdict.MaxDigests {
+		v.Digests = append(v.Digests, [sha256.Size]byte{byte(i)})
+	}
+	got := appendTLSRPT(&Options{}, nil, v)
+	if len(got) > postfixmap.MaxReply/2 {
+		t.Fatalf("a reply of %d bytes", len(got))
+	}
+	p, err := postfixmap.ParseTLSPolicy(string(got[3:]), postfixmap.V3_4)
+	if err != nil || len(p.Match) != verdict.MaxDigests {
+		t.Errorf("%d of %d digests: %v", len(p.Match), verdict.MaxDigests, err)
 	}
 }
 

@@ -27,7 +27,7 @@ func appendTLSRPT(opt *Options, dst []byte, v verdict.Verdict) []byte {
 			p = &postfixmap.TLSPolicy{Level: postfixmap.LevelMay}
 			addReport(p, v.Report)
 		}
-	case verdict.DANEOnly, verdict.DANE, verdict.Encrypt, verdict.WebPKI, verdict.Fixed, verdict.Defer:
+	case verdict.DANEOnly, verdict.DANE, verdict.Fingerprint, verdict.Encrypt, verdict.WebPKI, verdict.Fixed, verdict.Defer:
 	default:
 		panic(fmt.Sprintf("socketmapd: the postfix-tlsrpt dialect has no words for a verdict of type %T", v))
 	}

@@ -17,6 +17,7 @@
 package tlsa
 
 import (
+	"crypto/sha256"
 	"encoding/asn1"
 	"encoding/hex"
 	"fmt"
@@ -115,6 +116,29 @@ func (r Record) fullDefect() string {
 		return "data is not the DER of a certificate or key"
 	}
 	return ""
+}
+
+// Fingerprint returns the SHA-256 digest that a server's certificate or public key
+// has where it matches the record, for those who compare fingerprints: that of
+// usage DANE-EE, which asks for nothing else (RFC 7671 §5.1), with a digest of this
+// kind or the whole, which is hashed here. False: the record cannot be said so. A
+// trust anchor is not in the server's own certificate, and of a SHA-512 digest
+// nobody can tell the other one.
+func (r Record) Fingerprint() ([sha256.Size]byte, bool) {
+	var sum [sha256.Size]byte
+	if r.Usage != DANEEE || !r.Usable() {
+		return sum, false
+	}
+	switch r.Matching {
+	case Full:
+		return sha256.Sum256(r.Data), true
+	case SHA2256:
+		copy(sum[:], r.Data)
+		return sum, true
+	case SHA2512:
+		return sum, false
+	}
+	panic(fmt.Sprintf("tlsa: usable matching type %d", r.Matching))
 }
 
 // Class is what a whole TLSA record set asks of a mail server.

@@ -1,9 +1,11 @@
 package tlsa
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"math/big"
 	"strings"
@@ -81,4 +83,37 @@ func TestClassify(t *testing.T) {
 			t.Errorf("Classify(%v) = %v, want %v", tc.set, got, tc.want)
 		}
 	}
+}
+
+// TestFingerprint: what can be said as a SHA-256 digest of the server's certificate
+// or key, and what cannot.
+func TestFingerprint(t *testing.T) {
+	sequence := []byte{0x30, 0x03, 0x02, 0x01, 0x01}
+	digest := bytes.Repeat([]byte{7}, 32)
+	for _, tc := range []struct {
+		record Record
+		want   []byte
+	}{
+		{Record{DANEEE, SPKI, SHA2256, digest}, digest},
+		{Record{DANEEE, Cert, SHA2256, digest}, digest},
+		{Record{DANEEE, SPKI, Full, sequence}, hash(sequence)},
+		{Record{DANEEE, Cert, Full, sequence}, hash(sequence)},
+		{Record{DANEEE, SPKI, SHA2512, append(digest, digest...)}, nil},
+		{Record{DANEEE, SPKI, SHA2256, digest[:31]}, nil},
+		{Record{DANEEE, SPKI, Full, sequence[:4]}, nil},
+		{Record{DANEEE, 2, SHA2256, digest}, nil},
+		{Record{DANETA, SPKI, SHA2256, digest}, nil},
+		{Record{DANETA, Cert, Full, sequence}, nil},
+		{Record{PKIXEE, SPKI, SHA2256, digest}, nil},
+	} {
+		got, ok := tc.record.Fingerprint()
+		if ok != (tc.want != nil) || ok && !bytes.Equal(got[:], tc.want) {
+			t.Errorf("%v: %x, %v; want %x", tc.record, got, ok, tc.want)
+		}
+	}
+}
+
+func hash(data []byte) []byte {
+	sum := sha256.Sum256(data)
+	return sum[:]
 }

@@ -24,6 +24,9 @@ import (
 //  8. the prefix
 //  9. nothing
 //
+// Where the MTA cannot look TLSA records up itself (Rules.DANE), rungs 3 to 6 answer
+// with fingerprints, or with what else holds no host to less; see enforce.go.
+//
 // It is a pure function: the same facts give the same ruling. It panics where it
 // would have to decide on something that was never asked for.
 func Decide(f Facts) Ruling {
@@ -35,6 +38,8 @@ func Decide(f Facts) Ruling {
 		Reasons:     d.reasons,
 		TTL:         d.lifetime(v),
 		Provisional: d.provisional,
+
+		ByEnforcement: d.byEnforcement,
 	}
 }
 
@@ -91,6 +96,8 @@ type decision struct {
 	f           *Facts
 	reasons     []Reason
 	provisional bool
+	// byEnforcement: see Ruling. unwritten: mail waits, and not for a lookup.
+	byEnforcement, unwritten bool
 	// demanded is what demand found, once it was asked.
 	demanded *demanded
 }
@@ -229,9 +236,9 @@ func (d *decision) dane() (Verdict, Source) {
 			d.say(STSSkipped, d.name(), "")
 		}
 		d.say(DANEAll, d.name(), "")
-		return DANEOnly{}, FromDANE
+		return d.onlyDANE(&t)
 	case t.of(usable) > 0:
-		return d.daneSome()
+		return d.daneSome(&t)
 	case t.of(unreachable, uncertain) > 0 && t.of(plain, unusable) == 0:
 		d.say(NoHostLeft, d.name(), "")
 		return d.failed("no MX host of "+d.name()+" can be judged", t.failure()), FromDANE
@@ -244,7 +251,7 @@ func (d *decision) dane() (Verdict, Source) {
 			return v, source
 		}
 		d.say(DANESome, d.name(), "")
-		return DANE{}, FromDANE
+		return d.eachDANE(&t)
 	}
 	return nil, FromNothing
 }
@@ -252,18 +259,18 @@ func (d *decision) dane() (Verdict, Source) {
 // daneSome answers "dane", unless another signal demands authentication of
 // every host: RFC 8461 §2 forbids that it overrides DANE, so neither is weakened,
 // and only hosts with usable TLSA records are left.
-func (d *decision) daneSome() (Verdict, Source) {
+func (d *decision) daneSome(t *tally) (Verdict, Source) {
 	v, _ := d.demand()
 	if v == nil {
 		d.say(DANESome, d.name(), "")
-		return DANE{}, FromDANE
+		return d.eachDANE(t)
 	}
 	detail := ""
 	if _, open := v.(Defer); open {
 		detail = "or may, which is not known yet"
 	}
 	d.say(DANERaised, d.name(), detail)
-	return DANEOnly{}, FromDANE
+	return d.onlyDANE(t)
 }
 
 // daneUnknown is for hosts without usable TLSA records beside others that may
@@ -275,7 +282,7 @@ func (d *decision) daneUnknown(t *tally) (Verdict, Source) {
 	v, source := d.demand()
 	if v == nil {
 		d.say(DANESome, d.name(), "")
-		return DANE{}, FromDANE
+		return d.eachDANE(t)
 	}
 	hosts := writable(t.names(d.f.Hosts, plain, unusable))
 	switch v := v.(type) {
@@ -317,8 +324,7 @@ func (d *decision) daneInsecureMX(t *tally) (Verdict, Source) {
 		return v, source
 	}
 	if t.of(usable, unusable, uncertain) > 0 {
-		d.say(DANEInsecureMX, d.name(), "")
-		return DANE{}, FromDANE
+		return d.optionalDANE(t)
 	}
 	if t.of(unreachable) > 0 && t.of(plain) == 0 {
 		d.say(NoHostLeft, d.name(), "")
@@ -503,7 +509,7 @@ func (d *decision) lifetime(v Verdict) time.Duration {
 	if p := f.STS.Policy; p != nil {
 		s.add(p.Expires().Sub(f.Now))
 	}
-	if _, deferred := v.(Defer); deferred || !s.any {
+	if _, deferred := v.(Defer); deferred && !d.unwritten || !s.any {
 		s.add(FailureTTL)
 	}
 	return s.ttl

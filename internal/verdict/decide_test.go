@@ -33,7 +33,7 @@ var (
 	addr    = netip.MustParseAddr("192.0.2.1")
 	goodTL  = tlsa.Record{Usage: tlsa.DANEEE, Selector: tlsa.SPKI, Matching: tlsa.SHA2256, Data: make([]byte, 32)}
 	pkixTL  = tlsa.Record{Usage: tlsa.PKIXEE, Selector: tlsa.SPKI, Matching: tlsa.SHA2256, Data: make([]byte, 32)}
-	enforce = Rules{STS: Enforce, Prefix: Enforce}
+	enforce = Rules{STS: Enforce, Prefix: Enforce, DANE: Native}
 )
 
 // host makes a host of the class that its word names.
@@ -379,8 +379,11 @@ func TestSTSMatters(t *testing.T) {
 				if STSMatters(without) {
 					continue
 				}
-				if r, s := Decide(without), Decide(sts(f)); r.Verdict != s.Verdict {
-					t.Errorf("%v %s %s: %s without MTA-STS, %s with it", mx, a, b, r.Verdict.Name(), s.Verdict.Name())
+				for _, how := range []Enforcement{Native, ByFingerprint} {
+					f.Rules.DANE, without.Rules.DANE = how, how
+					if r, s := Decide(without), Decide(sts(f)); !reflect.DeepEqual(r.Verdict, s.Verdict) {
+						t.Errorf("%v %s %s, %v: %s without MTA-STS, %s with it", mx, a, b, how, r.Verdict.Name(), s.Verdict.Name())
+					}
 				}
 			}
 		}
@@ -413,6 +416,9 @@ func TestNarrowed(t *testing.T) {
 // TestStrictness: every verdict has a rank, and a deferral outranks what it may hide.
 func TestStrictness(t *testing.T) {
 	order := []Verdict{NoPolicy{}, DANE{}, Encrypt{}, STS{}, DANEOnly{}, Defer{}, Fixed{}}
+	if Strictness(Fingerprint{}) != Strictness(DANEOnly{}) {
+		t.Error("DANE ranks differently by how it is written")
+	}
 	for i := range order[1:] {
 		if Strictness(order[i]) >= Strictness(order[i+1]) {
 			t.Errorf("%T does not rank below %T", order[i], order[i+1])
@@ -427,9 +433,12 @@ func TestStrictness(t *testing.T) {
 // makes the verdict laxer than the answer it may hide.
 func TestMonotone(t *testing.T) {
 	strictness := func(r Ruling) int {
-		return map[string]int{"none": 0, "dane": 1, "encrypt": 2, "secure": 3, "dane-only": 4, "defer": 5}[r.Verdict.Name()]
+		return map[string]int{"none": 0, "dane": 1, "encrypt": 2, "secure": 3, "fingerprint": 4, "dane-only": 4, "defer": 5}[r.Verdict.Name()]
 	}
-	for _, raise := range []func(Facts) Facts{func(f Facts) Facts { return f }, sts, func(f Facts) Facts { return prefixed(f, 2) }} {
+	for _, raise := range []func(Facts) Facts{
+		func(f Facts) Facts { return f }, sts, func(f Facts) Facts { return prefixed(f, 2) }, byFingerprint,
+		func(f Facts) Facts { return byFingerprint(sts(f)) },
+	} {
 		for _, other := range []string{"usable", "unusable", "none", "unsigned", "gone", "tlsa-fails", "a-fails"} {
 			for _, hidden := range []string{"usable", "unusable"} {
 				open, broken := raise(facts(Secure, other, hidden)), raise(facts(Secure, other, "tlsa-fails"))
@@ -448,6 +457,7 @@ func TestEveryCodeSpeaks(t *testing.T) {
 		Overridden, OverrideIgnore, MXFailed, MXUnproven, MXNoDomain, MXNull, MXImplicit, MXSecure, MXInsecure, MXNotAsked,
 		DNSSECOff, HostFailed, HostNoAddress, HostInsecure, HostUnproven, AliasInsecure, AliasFailed, TLSAUsable, TLSAUnusable,
 		TLSAAbsent, TLSAInsecure, TLSAFailed, DANEAll, DANESome, DANERaised, DANEEncrypt, DANEInsecureMX, DANENoHost, STSOff,
+		Fingerprints, NoFingerprints, TLSAUnwritable, EncryptAll, InsecureEncrypt, InsecureUnused,
 		STSSkipped, STSAbsent, STSFailed, STSUnfinished, DANENarrowed, STSHeld, STSEnforce, STSTesting, STSNone, STSObserved, STSUnwritable, STSUnlisted,
 		PrefixAll, PrefixObserved, PrefixUnsigned, PrefixMixed, NoHostLeft, NoProof, Unfinished, Nothing,
 	}

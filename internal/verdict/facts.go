@@ -1,6 +1,7 @@
 package verdict
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -111,6 +112,32 @@ type Rules struct {
 	WithoutDNSSEC bool
 	STS           Mode
 	Prefix        Mode
+	// DANE says how the MTA can hold a host to its TLSA records.
+	DANE Enforcement
+}
+
+// Enforcement is how an MTA can hold a host to its TLSA records. The zero value
+// trusts nothing of the MTA's own resolver.
+type Enforcement uint8
+
+const (
+	// ByFingerprint: the MTA's resolver proves nothing. To it, every TLSA record is
+	// unsigned, so that it would take "dane" for "no policy". It is told the
+	// digests instead, where that can be done.
+	ByFingerprint Enforcement = iota
+	// Native: the MTA's resolver validates. It looks TLSA records up itself.
+	Native
+)
+
+// String returns the word that the configuration has for it.
+func (e Enforcement) String() string {
+	switch e {
+	case ByFingerprint:
+		return "fingerprint"
+	case Native:
+		return "native"
+	}
+	return fmt.Sprintf("enforcement(%d)", uint8(e))
 }
 
 // Override is the operator's word for a destination.

@@ -30,18 +30,20 @@ const (
 	usable
 )
 
-// judgement is a host's class, the reason for it, and the failure behind it.
+// judgement is a host's class, the reason for it, and what is behind it.
 type judgement struct {
 	class   class
 	reason  Reason
 	failure *Failure
+	// records are those that count, of a usable host.
+	records []tlsa.Record
 }
 
 // judge reads what was learned of one host (RFC 7672 §2.2.2, §2.2.3).
 func judge(h *Host) judgement {
 	a := h.Addresses()
 	if !a.Found && a.Failure != nil {
-		return judgement{unreachable, Reason{HostFailed, h.Name, a.Failure.Detail}, a.Failure}
+		return judgement{class: unreachable, reason: Reason{HostFailed, h.Name, a.Failure.Detail}, failure: a.Failure}
 	}
 	switch a.Proof {
 	case Secure:
@@ -54,7 +56,7 @@ func judge(h *Host) judgement {
 	case Indeterminate, Bogus:
 		// Also where the answer is a denial: who can forge one here would take
 		// the host's TLSA records out of the decision.
-		return judgement{uncertain, Reason{Code: HostUnproven, Subject: h.Name}, unvalidated()}
+		return judgement{class: uncertain, reason: Reason{Code: HostUnproven, Subject: h.Name}, failure: unvalidated()}
 	}
 	panic(fmt.Sprintf("verdict: address proof %v", a.Proof))
 }
@@ -71,7 +73,7 @@ func (h *Host) judgeInsecure(a Addresses) judgement {
 		return judgement{class: plain, reason: Reason{Code: HostInsecure, Subject: h.Name}}
 	}
 	if h.Link.Broken() {
-		return judgement{uncertain, Reason{AliasFailed, h.Name, h.Link.Failure.Detail}, h.Link.Failure}
+		return judgement{class: uncertain, reason: Reason{AliasFailed, h.Name, h.Link.Failure.Detail}, failure: h.Link.Failure}
 	}
 	switch h.Link.Proof {
 	case Insecure:
@@ -81,7 +83,7 @@ func (h *Host) judgeInsecure(a Addresses) judgement {
 		// in the unsigned zone.
 		return h.readTLSA(onlyBase(h.TLSA, h.Name))
 	case Indeterminate, Bogus:
-		return judgement{uncertain, Reason{Code: HostUnproven, Subject: h.Name}, unvalidated()}
+		return judgement{class: uncertain, reason: Reason{Code: HostUnproven, Subject: h.Name}, failure: unvalidated()}
 	}
 	panic(fmt.Sprintf("verdict: alias proof %v", h.Link.Proof))
 }
@@ -113,10 +115,10 @@ func (h *Host) readTLSA(lookups []TLSALookup) judgement {
 		l := &lookups[i]
 		if l.Answer.Broken() {
 			f := l.Answer.Failure
-			return judgement{uncertain, Reason{TLSAFailed, h.Name, f.Detail}, f}
+			return judgement{class: uncertain, reason: Reason{TLSAFailed, h.Name, f.Detail}, failure: f}
 		}
 		if l.Answer.Proof == Indeterminate {
-			return judgement{uncertain, Reason{Code: HostUnproven, Subject: h.Name}, unvalidated()}
+			return judgement{class: uncertain, reason: Reason{Code: HostUnproven, Subject: h.Name}, failure: unvalidated()}
 		}
 		if !l.Answer.Exists() {
 			continue
@@ -137,7 +139,7 @@ func (h *Host) classify(l *TLSALookup) judgement {
 		detail = "at " + l.Base + ", "
 	}
 	if tlsa.Classify(records) == tlsa.Usable {
-		return judgement{class: usable, reason: Reason{TLSAUsable, h.Name, detail + few(records)}}
+		return judgement{class: usable, reason: Reason{TLSAUsable, h.Name, detail + few(records)}, records: records}
 	}
 	return judgement{class: unusable, reason: Reason{TLSAUnusable, h.Name, detail + records[0].Defect()}}
 }

@@ -42,6 +42,13 @@ const (
 	DANEInsecureMX Code = "dane-insecure-mx"
 	DANENoHost     Code = "dane-no-host"
 
+	Fingerprints    Code = "dane-fingerprint"
+	NoFingerprints  Code = "dane-no-fingerprint"
+	TLSAUnwritable  Code = "tlsa-no-fingerprint"
+	EncryptAll      Code = "dane-encrypt-all"
+	InsecureEncrypt Code = "dane-insecure-mx-encrypt"
+	InsecureUnused  Code = "dane-insecure-mx-unused"
+
 	STSOff         Code = "sts-off"
 	STSSkipped     Code = "sts-skipped"
 	STSAbsent      Code = "sts-absent"
@@ -87,14 +94,16 @@ func (c Code) Cite() string {
 		return "RFC 5321 §5.1"
 	case MXNull:
 		return "RFC 7505 §3"
-	case MXSecure, MXInsecure, DANEInsecureMX:
+	case MXSecure, MXInsecure, DANEInsecureMX, InsecureEncrypt, InsecureUnused:
 		return "RFC 7672 §2.2.1"
 	case MXNotAsked, HostInsecure, HostNoAddress:
 		return "RFC 7672 §2.2.2"
 	case AliasInsecure, TLSAInsecure:
 		return "RFC 7672 §2.1.3"
-	case TLSAUsable, TLSAUnusable, TLSAAbsent, DANEAll, DANESome, DANEEncrypt:
+	case TLSAUsable, TLSAUnusable, TLSAAbsent, DANEAll, DANESome, DANEEncrypt, EncryptAll, NoFingerprints:
 		return "RFC 7672 §2.2"
+	case Fingerprints, TLSAUnwritable:
+		return "RFC 7671 §5.1"
 	case DANERaised, DANENarrowed, STSSkipped:
 		return "RFC 8461 §2"
 	case STSAbsent:
@@ -191,6 +200,18 @@ func (c Code) conclusion() string {
 		return "hosts have TLSA records, but the MX records are not signed: DANE is used, the delivery is not secure"
 	case DANENoHost:
 		return "no host is left that DANE allows and whose lookups work"
+	case Fingerprints:
+		return "Postfix's resolver does not validate: hosts are held to the keys of their TLSA records by fingerprint"
+	case NoFingerprints:
+		return "Postfix's resolver does not validate, and fingerprints cannot say what this domain asks"
+	case TLSAUnwritable:
+		return "no usable TLSA record of this host can be written as a fingerprint"
+	case EncryptAll:
+		return "Postfix's resolver does not validate: TLS is mandatory for every host, unauthenticated, since some have unusable TLSA records"
+	case InsecureEncrypt:
+		return "all hosts have TLSA records, but the MX records are not signed, and fingerprints cannot say them: TLS is mandatory, unauthenticated"
+	case InsecureUnused:
+		return "some hosts have TLSA records, but the MX records are not signed, so that nothing was promised, and Postfix's resolver does not validate: DANE is not used"
 	case STSOff:
 		return "MTA-STS is switched off here"
 	case STSSkipped:

@@ -1,6 +1,7 @@
 package verdict
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"time"
 )
@@ -35,6 +36,18 @@ type DANEOnly struct{}
 
 // DANE: hosts with TLSA records must match them; the others are opportunistic.
 type DANE struct{}
+
+// Fingerprint: what DANEOnly asks, for an MTA that cannot look TLSA records up
+// itself: the host's certificate or public key has one of the digests.
+type Fingerprint struct {
+	// Digests are SHA-256, of certificates and of public keys alike, each once, in
+	// the order of the hosts. Never empty, at most MaxDigests.
+	Digests [][sha256.Size]byte
+}
+
+// MaxDigests is how many digests a Fingerprint has at most: thirty hosts with eight
+// keys each fit, and the line that Postfix gets stays at a quarter of what it takes.
+const MaxDigests = 256
 
 // STS: an enforced MTA-STS policy: WebPKI certificates for hosts that match its
 // patterns (RFC 8461 §4).
@@ -73,22 +86,26 @@ type Defer struct {
 func (NoPolicy) Name() string { return "none" }
 func (DANEOnly) Name() string { return "dane-only" }
 func (DANE) Name() string     { return "dane" }
-func (STS) Name() string      { return "secure" }
-func (WebPKI) Name() string   { return "secure" }
-func (Encrypt) Name() string  { return "encrypt" }
+func (Fingerprint) Name() string {
+	return "fingerprint"
+}
+func (STS) Name() string     { return "secure" }
+func (WebPKI) Name() string  { return "secure" }
+func (Encrypt) Name() string { return "encrypt" }
 func (v Fixed) Name() string {
 	return v.Level
 }
 func (Defer) Name() string { return "defer" }
 
-func (NoPolicy) sealed() {}
-func (DANEOnly) sealed() {}
-func (DANE) sealed()     {}
-func (STS) sealed()      {}
-func (WebPKI) sealed()   {}
-func (Encrypt) sealed()  {}
-func (Fixed) sealed()    {}
-func (Defer) sealed()    {}
+func (NoPolicy) sealed()    {}
+func (DANEOnly) sealed()    {}
+func (DANE) sealed()        {}
+func (Fingerprint) sealed() {}
+func (STS) sealed()         {}
+func (WebPKI) sealed()      {}
+func (Encrypt) sealed()     {}
+func (Fixed) sealed()       {}
+func (Defer) sealed()       {}
 
 // Source says which signal a verdict rests on.
 type Source uint8
@@ -137,7 +154,7 @@ func Strictness(v Verdict) int {
 		return 2
 	case STS, WebPKI:
 		return 3
-	case DANEOnly:
+	case DANEOnly, Fingerprint:
 		return 4
 	case Defer:
 		return 5
@@ -160,8 +177,13 @@ type Ruling struct {
 	// taken; the last one is decisive.
 	Reasons []Reason
 	// TTL is how long the verdict holds, counted from Facts.Now: the least of
-	// the lifetimes of what it rests on. The engine clamps it to its settings.
+	// the lifetimes of what it rests on. The engine clamps it to its settings, but
+	// never lengthens that of a Fingerprint: it has a copy of TLSA records, which
+	// the MTA does not look up again.
 	TTL time.Duration
+	// ByEnforcement says that Rules.DANE decided: under the other setting the
+	// verdict, or what it means to the MTA, would be another.
+	ByEnforcement bool
 	// Provisional says that a lookup failed on the way, so that the verdict
 	// should be reached anew soon, whatever the TTL of the rest.
 	Provisional bool
