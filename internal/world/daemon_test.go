@@ -37,7 +37,12 @@ func startDaemon(w *world.World, cfg *config.Config, database string, log *slog.
 	here.DNS.Servers = servers(cfg)
 	here.MTASTS.AllowNetworks = allowed(cfg)
 	here.Cache.Entries = 10_000
-	stack, err := daemon.NewStack(&here, keep, daemon.Network{DialDNS: w.DNS.Dial, DialHTTPS: w.Web.Dial, Roots: w.Web.Roots()}, log)
+	anchors, err := w.DNS.Anchors()
+	if err != nil {
+		return nil, err
+	}
+	through := daemon.Network{DialDNS: w.DNS.Dial, DialHTTPS: w.Web.Dial, Roots: w.Web.Roots(), Anchors: anchors}
+	stack, err := daemon.NewStack(&here, keep, through, log)
 	if err != nil {
 		return nil, err
 	}

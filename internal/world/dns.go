@@ -37,11 +37,17 @@ const (
 	Down
 	// Silent: it takes questions and never answers.
 	Silent
+	// Strips: it knows nothing of DNSSEC. It validates nothing, ignores DO, and passes
+	// neither signatures nor denials on.
+	Strips
+	// StripsAll is Strips, and has neither DS nor DNSKEY records.
+	StripsAll
 )
 
-// ParseBehaviour reads "validating", "forwarding", "always-ad", "down" or "silent".
+// ParseBehaviour reads "validating", "forwarding", "always-ad", "down", "silent",
+// "strips" or "strips-all".
 func ParseBehaviour(word string) (Behaviour, error) {
-	for b, name := range []string{"validating", "forwarding", "always-ad", "down", "silent"} {
+	for b, name := range []string{"validating", "forwarding", "always-ad", "down", "silent", "strips", "strips-all"} {
 		if name == word {
 			return Behaviour(b), nil
 		}
@@ -58,6 +64,8 @@ type Question struct {
 	At              time.Time
 	// Probe: it is about the resolver, not about a destination.
 	Probe bool
+	// Chain: it is for the keys of a zone or what its parent says of them.
+	Chain bool
 }
 
 // String writes the question as "NAME TYPE".
@@ -70,7 +78,11 @@ type DNS struct {
 	mu        sync.Mutex
 	zones     map[string]*zone
 	behaviour map[string]Behaviour // by server address; "" is the default
-	log       []Question
+	attacks   map[target]*attack
+	signer    signer
+	// ahead is how far the clock of this host is ahead of everybody else's.
+	ahead time.Duration
+	log   []Question
 }
 
 func newDNS() (*DNS, error) {
@@ -78,11 +90,15 @@ func newDNS() (*DNS, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &DNS{fill: fill, zones: make(map[string]*zone), behaviour: make(map[string]Behaviour)}
+	d := &DNS{
+		fill: fill, zones: make(map[string]*zone), behaviour: make(map[string]Behaviour), attacks: make(map[target]*attack),
+		signer: signer{made: make(map[string]*dns.RRSIG)},
+	}
 	// The root is signed. The others are zones that resolvers serve themselves
 	// (RFC 6303 §4.1, RFC 8375 §6), and that nobody signs.
 	return d, d.Load(`
 zone . secure
+$TTL 86400
 @  NS  a.root-servers.invalid.
 zone localhost. insecure
 @  A   127.0.0.1
@@ -97,7 +113,8 @@ zone home.arpa. insecure
 func (d *DNS) Load(text string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	l := loader{zones: d.zones, fill: d.fill}
+	defer d.changed()
+	l := loader{zones: d.zones, fill: d.fill, now: d.now()}
 	for i, line := range strings.Split(text, "\n") {
 		if err := l.line(line); err != nil {
 			return fmt.Errorf("line %d: %w", i+1, err)
@@ -106,16 +123,49 @@ func (d *DNS) Load(text string) error {
 	return nil
 }
 
-// SetZone changes the status of a zone.
-func (d *DNS) SetZone(apex string, status Status) error {
+// SetZone changes a zone: words as they follow the name of a zone in Load.
+func (d *DNS) SetZone(apex string, words ...string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	z := d.zones[dns.CanonicalName(apex)]
 	if z == nil {
 		return fmt.Errorf("world: no zone %q", apex)
 	}
-	z.status = status
-	return nil
+	defer d.changed()
+	return z.become(words, d.now())
+}
+
+// SetClock lets the clock of this host be wrong: ahead of everybody else's by d, or
+// behind where d is negative.
+func (d *DNS) SetClock(ahead time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.ahead = ahead
+}
+
+// now is the right time. d.mu is held.
+func (d *DNS) now() time.Time { return time.Now().Add(-d.ahead) }
+
+// changed lets denials be worked out anew. d.mu is held.
+func (d *DNS) changed() {
+	for _, z := range d.zones {
+		z.chain = nil
+	}
+}
+
+// Anchors returns the DS records of the root, as a resolver is configured with them.
+func (d *DNS) Anchors() ([]byte, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	all, err := d.zones["."].delegation(86400)
+	if err != nil {
+		return nil, err
+	}
+	var text strings.Builder
+	for _, ds := range all {
+		text.WriteString(ds.String() + "\n")
+	}
+	return []byte(text.String()), nil
 }
 
 // SetStatus changes the status of one name, which is absolute, and type ("ANY" for
@@ -123,7 +173,7 @@ func (d *DNS) SetZone(apex string, status Status) error {
 func (d *DNS) SetStatus(name, rrtype string, words ...string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	z := d.find(dns.CanonicalName(name))
+	z := d.home(dns.CanonicalName(name), dns.StringToType[rrtype])
 	if len(words) == 1 && words[0] == "normal" {
 		delete(z.special, rrset{dns.CanonicalName(name), dns.StringToType[rrtype]})
 		return nil
@@ -143,6 +193,7 @@ func (d *DNS) Add(line string) error {
 	rr, err := z.parse(d.fill.Replace(line))
 	if err == nil {
 		z.add(rr)
+		d.changed()
 	}
 	return err
 }
@@ -156,6 +207,7 @@ func (d *DNS) Remove(name, rrtype string) error {
 		return fmt.Errorf("world: there is no %s %s to remove", name, rrtype)
 	}
 	delete(z.records, key)
+	d.changed()
 	return nil
 }
 
@@ -182,7 +234,7 @@ func (d *DNS) Has(name string, addr netip.Addr) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, t := range []uint16{dns.TypeA, dns.TypeAAAA} {
-		for _, rr := range d.recurse(dns.Question{Name: name, Qtype: t}, Forwarding).answer {
+		for _, rr := range d.recurse(request{name: name, rrtype: t, behaviour: Forwarding}).answer {
 			switch rr := rr.(type) {
 			case *dns.A:
 				if ip, _ := netip.AddrFromSlice(rr.A); ip.Unmap() == addr {
@@ -251,7 +303,7 @@ func (d *DNS) serve(c net.Conn, network, address string) {
 
 func readPacket(c net.Conn, network string) ([]byte, error) {
 	if network == "udp" {
-		b := make([]byte, 1<<16)
+		b := make([]byte, 4096)
 		n, err := c.Read(b)
 		return b[:n], err
 	}
@@ -285,6 +337,7 @@ func (d *DNS) answer(query *dns.Msg, network, address string) (*dns.Msg, time.Du
 	defer d.mu.Unlock()
 	d.log = append(d.log, Question{
 		Name: q.Name, Type: dns.TypeToString[q.Qtype], Server: address, Network: network, At: time.Now(), Probe: isProbe(q),
+		Chain: q.Qtype == dns.TypeDS || q.Qtype == dns.TypeDNSKEY,
 	})
 	if b == Silent {
 		return nil, 0
@@ -292,26 +345,29 @@ func (d *DNS) answer(query *dns.Msg, network, address string) (*dns.Msg, time.Du
 	m := new(dns.Msg)
 	m.SetReply(query)
 	m.RecursionAvailable = true
-	if opt := query.IsEdns0(); opt != nil {
-		m.SetEdns0(maxUDP, opt.Do())
+	opt := query.IsEdns0()
+	strips := b == Strips || b == StripsAll
+	do := opt != nil && opt.Do() && !strips
+	if opt != nil {
+		m.SetEdns0(maxUDP, do)
 	}
 	if q.Qclass == dns.ClassCHAOS {
 		m.Answer = []dns.RR{&dns.TXT{Hdr: dns.RR_Header{Name: q.Name, Rrtype: dns.TypeTXT, Class: dns.ClassCHAOS}, Txt: []string{"world"}}}
 		m.AuthenticatedData = b == AlwaysAD
 		return m, Latency
 	}
-	found := d.recurse(q, b)
+	m.CheckingDisabled = query.CheckingDisabled
+	found := d.recurse(request{name: q.Name, rrtype: q.Qtype, server: address, behaviour: b, do: do, cd: query.CheckingDisabled})
 	if found.silent {
 		return nil, 0
 	}
 	m.Rcode, m.Answer, m.Ns = found.rcode, found.answer, found.authority
-	if opt := m.IsEdns0(); opt != nil && found.why != "" {
-		opt.Option = append(opt.Option, &dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeDNSBogus, ExtraText: found.why})
+	if reply := m.IsEdns0(); reply != nil && found.why != "" {
+		reply.Option = append(reply.Option, &dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeDNSBogus, ExtraText: found.why})
 	}
-	opt := query.IsEdns0()
-	wanted := query.AuthenticatedData || opt != nil && opt.Do()
+	wanted := query.AuthenticatedData || do
 	answered := m.Rcode == dns.RcodeSuccess || m.Rcode == dns.RcodeNameError
-	m.AuthenticatedData = b == AlwaysAD || b == Validating && wanted && answered && found.secure
+	m.AuthenticatedData = b == AlwaysAD || b == Validating && wanted && answered && found.secure && !query.CheckingDisabled
 	return m, Latency + found.delay
 }
 
@@ -319,76 +375,6 @@ func (d *DNS) answer(query *dns.Msg, network, address string) (*dns.Msg, time.Du
 // destinations.
 func isProbe(q dns.Question) bool {
 	return q.Name == "." || q.Qclass == dns.ClassCHAOS || q.Name == "10.in-addr.arpa." || q.Name == "home.arpa."
-}
-
-// finding is what recursion came to.
-type finding struct {
-	answer, authority []dns.RR
-	rcode             int
-	secure            bool
-	why               string
-	delay             time.Duration
-	silent            bool
-}
-
-// recurse finds the answer to a question as a recursive resolver does. d.mu is held.
-func (d *DNS) recurse(q dns.Question, b Behaviour) finding {
-	f := finding{secure: true}
-	name := q.Name
-	for range maxChain {
-		z := d.find(name)
-		links := z.records[rrset{name, dns.TypeCNAME}]
-		asked := q.Qtype
-		status, delay := z.statusOf(name, asked)
-		if _, special := z.special[rrset{name, asked}]; len(links) > 0 && !special {
-			status, delay = z.statusOf(name, dns.TypeCNAME)
-		}
-		f.delay += delay
-		if stop := f.fail(status, b); stop {
-			return f
-		}
-		f.secure = f.secure && status.Kind == Secure
-		if records := z.records[rrset{name, q.Qtype}]; len(records) > 0 {
-			f.answer = append(f.answer, records...)
-			return f
-		}
-		if len(links) > 0 && q.Qtype != dns.TypeCNAME {
-			f.answer = append(f.answer, links...)
-			name = dns.CanonicalName(links[0].(*dns.CNAME).Target)
-			continue
-		}
-		if q.Qtype == dns.TypeSOA && name == z.apex {
-			f.answer = append(f.answer, z.soa())
-			return f
-		}
-		if !z.holds(name) {
-			f.rcode = dns.RcodeNameError
-		}
-		f.authority = []dns.RR{z.soa()}
-		return f
-	}
-	return finding{rcode: dns.RcodeServerFailure}
-}
-
-// fail applies a status that ends recursion.
-func (f *finding) fail(status Status, b Behaviour) bool {
-	switch status.Kind {
-	case Bogus:
-		if b != Validating {
-			// Nobody looks at the signatures.
-			return false
-		}
-		*f = finding{rcode: dns.RcodeServerFailure, why: "signature does not hold", delay: f.delay}
-	case ServFail:
-		*f = finding{rcode: dns.RcodeServerFailure, delay: f.delay}
-	case Refused:
-		*f = finding{rcode: dns.RcodeRefused, delay: f.delay}
-	case Timeout:
-		*f = finding{silent: true}
-	case Secure, Insecure, Slow:
-		return false
-	}
-	return true
 }
 
 // find returns the zone that a name is in; the root holds all others.
@@ -399,4 +385,13 @@ func (d *DNS) find(name string) *zone {
 		}
 	}
 	return d.zones["."]
+}
+
+// home is the zone that answers for a name and type: of a DS, the one above.
+func (d *DNS) home(name string, rrtype uint16) *zone {
+	z := d.find(name)
+	if rrtype == dns.TypeDS && name == z.apex && name != "." {
+		return d.find(up(name))
+	}
+	return z
 }

@@ -1,6 +1,6 @@
-// Package world is the internet in a box, for tests: a recursive resolver with a
-// DNSSEC status for each answer, HTTPS policy hosts with a CA of their own, and the
-// faults and attacks that they can be made to show, all in memory.
+// Package world is the internet in a box, for tests: signed zones behind recursive
+// resolvers, HTTPS policy hosts with a CA of their own, and the faults and attacks that
+// they can be made to show, all in memory.
 //
 //	synctest.Test(t, func(t *testing.T) {
 //		w, err := world.New()
@@ -14,7 +14,8 @@
 //	`)
 //		resolver, err := resolve.New(resolve.Config{Dial: w.DNS.Dial, ...})
 //		...
-//		w.DNS.SetStatus("example.com.", world.Status{Kind: world.ServFail})
+//		err = w.DNS.SetZone("example.com.", "servfail")
+//		err = w.DNS.Attack("strip", "mx.example.com.", "A", "rrsig")
 //	})
 //
 // Nothing in it sleeps, opens a socket or needs the network, so that everything can
@@ -24,26 +25,49 @@
 //
 // # Zones
 //
-// Load reads zones as in a zone file, with two additions: "zone NAME STATUS" begins
-// one, and "NAME TYPE !STATUS" gives one name and type (or ANY) another status than
-// its zone. The statuses:
+// Load reads zones as in a zone file, with two additions: "zone NAME STATUS [OPTION...]"
+// begins one, and "NAME TYPE !STATUS" gives one name and type (or ANY) another status
+// than its zone. The statuses:
 //
-//	secure      the answer validates: AD
-//	insecure    the zone is not signed
-//	bogus       the signatures do not hold: SERVFAIL with extended error 6
-//	servfail    the zone's name servers are broken
+//	secure      the zone is signed, and its parent says so
+//	insecure    it is not signed, and a signed parent proves that
+//	bogus       it is signed, and the signatures do not hold
+//	servfail    its name servers are broken
 //	refused     the resolver refuses to answer
 //	timeout     no answer ever comes
-//	slow 2s     as the zone's status, but late
+//	slow 2s     as the zone is otherwise, but late
+//
+// The parent of a zone is the one that encloses it; the root is there from the
+// beginning, and signed. The options say how a zone is signed:
+//
+//	nsec, nsec3, opt-out, compact    how it denies (RFC 4034 §4.1, RFC 5155 §3,
+//	                      RFC 9824 §2); nsec is the default
+//	iterations=N, salt=HEX           of NSEC3
+//	algorithm=N           13 is the default; 5, 7, 8, 10, 14, 15; of any other the
+//	                      keys and signatures are noise
+//	digest=N              of the DS; 2 is the default
+//	csk                   one key, where there are a KSK and a ZSK otherwise
+//	keys=N                so many keys more, which sign nothing
+//	signed=FROM..TO       signed once, with signatures that hold from and to these
+//	                      times from now ("-720h..+2h"); "always" is the default
 //
 // "$TTL 60" sets the TTL of what follows, denials included. In a record's data
 // {sha256} and {sha512} stand for some digest of that length, {cert} and {key} for a
 // certificate and a public key in DER. "%repeat 20 @ MX 10 mx%d" writes the rest of
 // its line twenty times, with %d as 1 to 20.
 //
-// CNAMEs are followed as a recursive resolver does, and the answer is secure only
-// where every link is. Names that no zone holds are denied by a signed root. NODATA
-// and NXDOMAIN have the SOA of their zone.
+// CNAMEs and DNAMEs are followed as a recursive resolver does, wildcards are expanded
+// (RFC 4592 §3.3.1), and the answer is secure only where every link is. Names that no
+// zone holds are denied by the root. NODATA and NXDOMAIN have the SOA of their zone.
+//
+// To a query with DO the reply has RRSIG and what proves a denial. To one with CD a
+// resolver that validates passes on what is bogus, and without it SERVFAIL.
+//
+// # Attacks
+//
+// DNS.Attack changes answers on their way to all resolvers, or makes one resolver lie.
+// DNS.SetClock makes the clock of this host wrong. DNS.Behave has resolvers that
+// do not validate, say AD always, or know nothing of DNSSEC.
 //
 // # Policy hosts
 //
@@ -52,6 +76,6 @@
 //
 // # What it does not do
 //
-// It does not sign: a validator that wants RRSIGs finds none. It has no DNAME and no
-// wildcards. A zone's contents are not checked for sense.
+// It makes no referrals: there are resolvers to be asked, and no name servers. A zone's
+// contents are not checked for sense. Keys are not rolled.
 package world

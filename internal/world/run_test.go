@@ -2,6 +2,7 @@ package world_test
 
 import (
 	"flag"
+	"fmt"
 	"maps"
 	"sync"
 	"testing"
@@ -11,7 +12,8 @@ import (
 // update is the command line's, set before any test runs.
 var update = flag.Bool("update", false, "write what was got into the want lines of the scenarios; the run fails all the same")
 
-// TestScenarios plays every file of testdata/scenarios, on both faces of the daemon.
+// TestScenarios plays every file of testdata/scenarios, in every mode that it allows,
+// on both faces of the daemon.
 func TestScenarios(t *testing.T) {
 	files, err := scenarioFiles()
 	if err != nil {
@@ -24,28 +26,30 @@ func TestScenarios(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			playBoth(t, s)
+			playAll(t, s)
 		})
 	}
 }
 
-func playBoth(t *testing.T, s *scenario) {
+func playAll(t *testing.T, s *scenario) {
 	wants := make(map[int]string)
 	var mu sync.Mutex
-	for _, f := range []face{postfixFace, jsonFace} {
-		t.Run(string(f), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				p, err := newPlayer(t, s, f)
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer p.end()
-				p.play()
-				mu.Lock()
-				defer mu.Unlock()
-				maps.Copy(wants, p.wants)
+	for _, m := range s.modes() {
+		for _, f := range []face{postfixFace, jsonFace} {
+			t.Run(fmt.Sprintf("%v/%s", m, f), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					p, err := newPlayer(t, s, manner{f, m})
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer p.end()
+					p.play()
+					mu.Lock()
+					defer mu.Unlock()
+					maps.Copy(wants, p.wants)
+				})
 			})
-		})
+		}
 	}
 	if *update && len(wants) > 0 {
 		if err := s.rewrite(wants); err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/tools/txtar"
 
+	"tlsverdict/internal/config"
 	"tlsverdict/internal/world"
 )
 
@@ -36,6 +37,8 @@ type step struct {
 	// line counts from 1, in the section.
 	line  int
 	words []string
+	// mode is the only one that the step is played in; "" is all.
+	mode string
 }
 
 func (s step) verb() string   { return s.words[0] }
@@ -136,7 +139,11 @@ func (s *scenario) readSteps(text string) {
 	for line := range strings.Lines(text) {
 		n++
 		if line = uncomment(line); line != "" {
-			s.steps = append(s.steps, step{line: n, words: strings.Fields(line)})
+			st := step{line: n, words: strings.Fields(line)}
+			if mode, only := strings.CutSuffix(st.words[0], ":"); only && len(st.words) > 1 {
+				st.mode, st.words = mode, st.words[1:]
+			}
+			s.steps = append(s.steps, st)
 		}
 	}
 }
@@ -156,6 +163,9 @@ func (s *scenario) check() error {
 		if !slices.Contains(verbs(), st.verb()) {
 			return fmt.Errorf("%v: unknown verb %q", st, st.verb())
 		}
+		if st.mode != "" && !slices.ContainsFunc(s.modes(), func(m config.DNSSEC) bool { return m.String() == st.mode }) {
+			return fmt.Errorf("%v: it is not played with dnssec = %q", st, st.mode)
+		}
 		if st.verb() == "want" {
 			wants++
 		}
@@ -166,6 +176,23 @@ func (s *scenario) check() error {
 	return nil
 }
 
+// namesMode is the setting that a scenario is about, where its configuration has it.
+var namesMode = regexp.MustCompile(`(?m)^dnssec = "([a-z-]+)"$`)
+
+// modes are the ways to DNSSEC proof that a scenario is played with: both that there
+// are, or the one that its configuration names.
+func (s *scenario) modes() []config.DNSSEC {
+	all := []config.DNSSEC{config.DNSSECTrustAD, config.DNSSECValidate}
+	match := namesMode.FindStringSubmatch(s.config)
+	if match == nil {
+		return all
+	}
+	if match[1] == config.DNSSECOff.String() {
+		return []config.DNSSEC{config.DNSSECOff}
+	}
+	return slices.DeleteFunc(all, func(m config.DNSSEC) bool { return m.String() != match[1] })
+}
+
 // rewrite writes the file anew with other wants, by line of the steps section.
 func (s *scenario) rewrite(wants map[int]string) error {
 	for i, f := range s.archive.Files {
@@ -174,7 +201,8 @@ func (s *scenario) rewrite(wants map[int]string) error {
 		}
 		lines := strings.Split(string(f.Data), "\n")
 		for n, want := range wants {
-			lines[n-1] = "want " + want
+			before, _, _ := strings.Cut(lines[n-1], "want ")
+			lines[n-1] = before + "want " + want
 		}
 		s.archive.Files[i].Data = []byte(strings.Join(lines, "\n"))
 	}

@@ -2,6 +2,7 @@ package world_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -28,11 +29,17 @@ const (
 	jsonFace    face = "json"
 )
 
+// manner is how a scenario is played.
+type manner struct {
+	face face
+	mode config.DNSSEC
+}
+
 // player plays one scenario. It lives in a bubble.
 type player struct {
-	t        *testing.T
-	s        *scenario
-	face     face
+	t *testing.T
+	s *scenario
+	manner
 	w        *world.World
 	cfg      *config.Config
 	database string
@@ -57,16 +64,20 @@ type answer struct {
 	// asked and fetched are how many questions and fetches there had been
 	// before, the second report's not counted.
 	asked, fetched int
-	shown          bool
+	// chained is the same of questions for keys and delegations; the second report's
+	// are counted with them.
+	chained int
+	shown   bool
 }
 
-func newPlayer(t *testing.T, s *scenario, f face) (*player, error) {
-	p := &player{t: t, s: s, face: f, begin: time.Now(), wants: make(map[int]string)}
+func newPlayer(t *testing.T, s *scenario, how manner) (*player, error) {
+	p := &player{t: t, s: s, manner: how, begin: time.Now(), wants: make(map[int]string)}
 	p.logger = slog.New(slog.NewTextHandler(&p.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error
 	if p.cfg, err = config.Parse("config", []byte(s.config)); err != nil {
 		return nil, err
 	}
+	p.cfg.DNS.DNSSEC = p.mode
 	if p.cfg.Store.Path != "" {
 		p.database = filepath.Join(t.TempDir(), "policyd.db")
 	}
@@ -129,7 +140,9 @@ func actions() map[string]action {
 		"rounds": (*player).rounds, "waited": (*player).waited, "fetches": (*player).fetches, "expires": (*player).expires,
 		"at": (*player).at, "wait": (*player).wait,
 		"set": (*player).set, "add": (*player).add, "remove": (*player).remove,
-		"policy": (*player).policy, "resolver": (*player).resolver,
+		"policy": (*player).policy, "resolver": (*player).resolver, "clock": (*player).clock, "warm": (*player).warm,
+		"forge": (*player).attack, "sign": (*player).attack, "strip": (*player).attack, "edit": (*player).attack,
+		"replay": (*player).attack, "mend": (*player).mend, "chain-asked": (*player).chainAsked,
 		"start": (*player).start, "stop": (*player).stop, "restart": (*player).restart,
 	}
 }
@@ -150,6 +163,9 @@ func (p *player) play() {
 	}
 	do := actions()
 	for _, st := range p.s.steps {
+		if st.mode != "" && st.mode != p.mode.String() {
+			continue
+		}
 		if err := do[st.verb()](p, st); err != nil {
 			p.t.Errorf("%v\n%v%s", st, err, p.circumstances())
 		}
@@ -215,6 +231,7 @@ func (p *player) ask(st step) error {
 		return errors.New("want \"ask MAP KEY\"")
 	}
 	p.last = answer{mapName: st.args()[0], key: strings.Join(st.args()[1:], " "), asked: len(p.allQuestions()), fetched: len(p.w.Web.Fetched())}
+	p.last.chained = len(p.chainQuestions())
 	if p.face == jsonFace && canonical(p.last.mapName) != "" {
 		return p.ruling(p.askJSON, p.askMap)
 	}
@@ -313,7 +330,7 @@ func (p *player) crowd(st step) error {
 	if err != nil {
 		return err
 	}
-	before, fetched := len(p.allQuestions()), len(p.w.Web.Fetched())
+	before, fetched, chained := len(p.allQuestions()), len(p.w.Web.Fetched()), len(p.chainQuestions())
 	replies := make([]string, n)
 	errs := make([]error, n)
 	var all sync.WaitGroup
@@ -330,7 +347,7 @@ func (p *player) crowd(st step) error {
 	if err := p.ask(step{words: append([]string{"ask"}, st.args()[1:]...)}); err != nil {
 		return err
 	}
-	p.last.asked, p.last.fetched = before, fetched
+	p.last.asked, p.last.fetched, p.last.chained = before, fetched, chained
 	return nil
 }
 
@@ -433,12 +450,23 @@ func compare[T int | time.Duration](words []string, got T, read func(string) (T,
 	return nil
 }
 
+// allQuestions are those about destinations. What is asked for to prove the answers is
+// counted apart.
 func (p *player) allQuestions() []world.Question {
-	return slices.DeleteFunc(p.w.DNS.Asked(), func(q world.Question) bool { return q.Probe })
+	return slices.DeleteFunc(p.w.DNS.Asked(), func(q world.Question) bool { return q.Probe || q.Chain })
+}
+
+// chainQuestions are those for keys and delegations.
+func (p *player) chainQuestions() []world.Question {
+	return slices.DeleteFunc(p.w.DNS.Asked(), func(q world.Question) bool { return q.Probe || !q.Chain })
 }
 
 // questions are those since the last ask began.
 func (p *player) questions() []world.Question { return p.allQuestions()[p.last.asked:] }
+
+func (p *player) chainAsked(st step) error {
+	return compare(st.args(), len(p.chainQuestions())-p.last.chained, strconv.Atoi)
+}
 
 func (p *player) asked(st step) error { return compare(st.args(), len(p.questions()), strconv.Atoi) }
 
@@ -520,11 +548,7 @@ func (p *player) set(st step) error {
 	if a[0] != "zone" {
 		return p.w.DNS.SetStatus(a[0], a[1], a[2:]...)
 	}
-	status, err := world.ParseStatus(a[2:]...)
-	if err != nil {
-		return err
-	}
-	return p.w.DNS.SetZone(a[1], status)
+	return p.w.DNS.SetZone(a[1], a[2:]...)
 }
 
 func (p *player) add(st step) error { return p.w.DNS.Add(st.rest()) }
@@ -568,5 +592,37 @@ func (p *player) resolver(st step) error {
 		server = a[0]
 	}
 	p.w.DNS.Behave(server, b)
+	return nil
+}
+
+// clock is "clock OFFSET": how far this host's clock is ahead of everybody else's.
+func (p *player) clock(st step) error {
+	d, err := time.ParseDuration(strings.TrimPrefix(st.rest(), "+"))
+	if err == nil {
+		p.w.DNS.SetClock(d)
+	}
+	return err
+}
+
+func (p *player) attack(st step) error { return p.w.DNS.Attack(st.words...) }
+
+func (p *player) mend(st step) error { return p.w.DNS.Mend(st.args()...) }
+
+// warm lets the validator learn the chain of some zones, by a question about a name in
+// each that nobody has. A daemon that trusts another's validation learns nothing.
+func (p *player) warm(st step) error {
+	if len(st.args()) == 0 {
+		return errors.New("want \"warm ZONE...\"")
+	}
+	if p.mode != config.DNSSECValidate {
+		return nil
+	}
+	s := p.daemon.stack.Resolver.Session()
+	defer s.Close()
+	for _, zone := range st.args() {
+		if a := s.TXT(context.Background(), "warm."+zone); a.Outcome == verdict.Failed {
+			return fmt.Errorf("%s: %s", zone, a.Failure.Detail)
+		}
+	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"tlsverdict/internal/config"
 	"tlsverdict/internal/world"
 )
 
@@ -48,7 +49,7 @@ func TestScenarioRefusals(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%s: %v", name, err)
 			}
-			if _, err = newPlayer(t, s, postfixFace); err == nil || !strings.Contains(err.Error(), tt.want) {
+			if _, err = newPlayer(t, s, manner{postfixFace, config.DNSSECTrustAD}); err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("%s: error %v, want one with %q", name, err, tt.want)
 			}
 			synctest.Wait()
@@ -70,7 +71,7 @@ func TestStepsFail(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p, err := newPlayer(t, s, postfixFace)
+		p, err := newPlayer(t, s, manner{postfixFace, config.DNSSECTrustAD})
 		if err != nil {
 			t.Fatal(err)
 		}

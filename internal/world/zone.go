@@ -7,7 +7,6 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"fmt"
-	"maps"
 	"math/big"
 	"strconv"
 	"strings"
@@ -27,7 +26,7 @@ const (
 	ServFail
 	Refused
 	Timeout
-	// Slow is late by Status.Delay, and otherwise as its zone is.
+	// Slow is late by Status.Delay, and otherwise as the zone is.
 	Slow
 )
 
@@ -73,10 +72,46 @@ type zone struct {
 	ttl     uint32
 	records map[rrset][]dns.RR
 	special map[rrset]Status
+	signing signing
+	// signed: it has keys, and its parent says so, whatever else its status is.
+	signed bool
+	keys   []key
+	chain  *chain // nil: to be worked out
 }
 
-func newZone(apex string, status Status) *zone {
-	return &zone{apex: apex, status: status, ttl: 3600, records: make(map[rrset][]dns.RR), special: make(map[rrset]Status)}
+func newZone(apex string) *zone {
+	return &zone{apex: apex, ttl: 3600, records: make(map[rrset][]dns.RR), special: make(map[rrset]Status), signing: defaultSigning()}
+}
+
+// become reads what follows a zone's name: its status, and how it is signed.
+func (z *zone) become(words []string, now time.Time) error {
+	n := 1
+	if len(words) > 1 && words[0] == "slow" {
+		n = 2
+	}
+	status, err := ParseStatus(words[:min(n, len(words))]...)
+	if err != nil {
+		return err
+	}
+	with := z.signing
+	for _, word := range words[n:] {
+		if err := with.option(word, now); err != nil {
+			return err
+		}
+	}
+	if with.algorithm != z.signing.algorithm || with.single != z.signing.single || with.spare != z.signing.spare {
+		z.keys = nil
+	}
+	z.status, z.signing = status, with
+	switch status.Kind {
+	case Secure, Bogus:
+		z.signed = true
+	case Insecure:
+		z.signed = false
+	case ServFail, Refused, Timeout, Slow:
+		// It is not heard, which changes nothing at its parent.
+	}
+	return nil
 }
 
 // statusOf is the status of one name and type. A slow answer is of the zone's kind.
@@ -84,6 +119,9 @@ func (z *zone) statusOf(name string, rrtype uint16) (Status, time.Duration) {
 	st, delay := z.status, time.Duration(0)
 	if st.Kind == Slow {
 		st, delay = Status{}, st.Delay
+		if z.signed {
+			st.Kind = Secure
+		}
 	}
 	for _, key := range []rrset{{name, rrtype}, {name, dns.TypeANY}} {
 		if special, ok := z.special[key]; ok {
@@ -94,17 +132,6 @@ func (z *zone) statusOf(name string, rrtype uint16) (Status, time.Duration) {
 		}
 	}
 	return st, delay
-}
-
-// holds reports whether a name exists, as the owner of records or between such
-// and the apex.
-func (z *zone) holds(name string) bool {
-	for key := range maps.Keys(z.records) {
-		if dns.IsSubDomain(name, key.name) {
-			return true
-		}
-	}
-	return name == z.apex
 }
 
 func (z *zone) soa() dns.RR {
@@ -155,6 +182,7 @@ type loader struct {
 	zones map[string]*zone
 	zone  *zone
 	fill  *strings.Replacer
+	now   time.Time
 }
 
 func (l *loader) line(line string) error {
@@ -195,19 +223,15 @@ func (l *loader) line(line string) error {
 
 func (l *loader) begin(words []string) error {
 	if len(words) < 2 || !dns.IsFqdn(words[0]) {
-		return fmt.Errorf("world: want \"zone NAME. STATUS\", not %q", words)
-	}
-	status, err := ParseStatus(words[1:]...)
-	if err != nil {
-		return err
+		return fmt.Errorf("world: want \"zone NAME. STATUS [OPTION...]\", not %q", words)
 	}
 	apex := dns.CanonicalName(words[0])
 	if l.zones[apex] != nil {
 		return fmt.Errorf("world: a second zone %s", apex)
 	}
-	l.zone = newZone(apex, status)
+	l.zone = newZone(apex)
 	l.zones[apex] = l.zone
-	return nil
+	return l.zone.become(words[1:], l.now)
 }
 
 func (l *loader) setTTL(words []string) error {
