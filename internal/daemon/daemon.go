@@ -5,7 +5,11 @@
 //
 // The end of ctx (SIGTERM, SIGINT) drains: no new connections, an answer for each
 // request under way, at most drainTime in all. SIGHUP reads the file again; a bad
-// one is refused and the old one kept. SIGUSR1 switches debug records on and off.
+// one is refused and the old one kept. SIGUSR1 switches debug records on and off; one
+// of them tells what the process holds.
+//
+// The file descriptors that the process may have are shared out at the start between
+// connections, DNS questions and policy fetches, so that none takes what another needs.
 //
 // Under systemd, sockets passed by it come before those of the configuration, and
 // readiness, reload, stopping and the watchdog are told to it.
@@ -97,11 +101,12 @@ func Run(ctx context.Context, opt Options) error {
 	d.level.Set(cfg.Log.Level)
 	d.log = newLogger(opt.Stderr, cfg.Log.Format, &d.level)
 	d.warn(cfg)
+	d.limits = limit(cfg, d.log)
 	if d.store, err = d.openStore(cfg.Store.Path); err != nil {
 		return err
 	}
 	defer d.closeStore()
-	stack, err := NewStack(cfg, d.store, Network{}, d.log)
+	stack, err := NewStack(cfg, d.store, d.network(), d.log)
 	if errors.Is(err, resolve.ErrConfig) {
 		return &ConfigError{err}
 	}
@@ -127,7 +132,10 @@ type daemon struct {
 	level slog.LevelVar
 	log   *slog.Logger
 	store *store.Store
-	stack atomic.Pointer[Stack]
+	// limits are worked out once: descriptors do not become more.
+	limits limits
+	server *postfixmap.Server
+	stack  atomic.Pointer[Stack]
 	// retiring are the stacks of earlier configurations.
 	retiring sync.WaitGroup
 }
@@ -207,12 +215,12 @@ func closeAll(ls []net.Listener) {
 
 // serve answers until ctx ends, and drains.
 func (d *daemon) serve(ctx context.Context, listeners []net.Listener) error {
-	server := &postfixmap.Server{Handler: d, MaxConnections: d.cfg.Socketmap.MaxConnections, ErrorLog: d.log}
+	d.server = &postfixmap.Server{Handler: d, MaxConnections: d.limits.connections, ErrorLog: d.log}
 	failed := make(chan error, len(listeners))
 	var serving sync.WaitGroup
 	for _, l := range listeners {
 		d.log.Info("listening", "address", address(l))
-		serving.Go(func() { failed <- server.Serve(ctx, l) })
+		serving.Go(func() { failed <- d.server.Serve(ctx, l) })
 	}
 	d.announce(listeners)
 	err := d.wait(ctx, failed)
@@ -220,7 +228,7 @@ func (d *daemon) serve(ctx context.Context, listeners []net.Listener) error {
 	d.log.Info("stopping", "cause", context.Cause(ctx))
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
 	defer cancel()
-	if e := server.Shutdown(drain); e != nil {
+	if e := d.server.Shutdown(drain); e != nil {
 		d.log.Warn("requests were cut off", "after", drainTime, "error", e)
 	}
 	serving.Wait()
@@ -268,6 +276,7 @@ func (d *daemon) signalled(ctx context.Context, s os.Signal) {
 		d.level.Set(slog.LevelDebug)
 	}
 	d.log.Info("log level", "level", d.level.Level())
+	d.runtime()
 }
 
 // reload reads the file again and answers by it from the next question on. What
@@ -285,7 +294,7 @@ func (d *daemon) reload(ctx context.Context) {
 		return
 	}
 	d.warn(cfg)
-	next, err := NewStack(cfg, d.store, Network{}, d.log)
+	next, err := NewStack(cfg, d.store, d.network(), d.log)
 	if err != nil {
 		d.log.Error("the configuration was not reloaded; the old one stays in force", "error", err)
 		return

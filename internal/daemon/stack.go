@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"fmt"
@@ -51,6 +52,9 @@ type Network struct {
 	// Anchors take the place of the trust anchors of the configuration, as DS or
 	// DNSKEY records; nil leaves them.
 	Anchors []byte
+	// Questions and Fetches are how many DNS questions and policy fetches may be under
+	// way at once; 0 leaves the defaults.
+	Questions, Fetches int
 }
 
 // NewStack wires the rooms. It sends nothing; Start begins the work in the
@@ -62,7 +66,7 @@ func NewStack(cfg *config.Config, st *store.Store, through Network, log *slog.Lo
 	}
 	resolver, err := resolve.New(resolve.Config{
 		Servers: cfg.DNS.Servers, Mode: proofMode(cfg.DNS.DNSSEC), Anchors: anchors, TrustRemote: cfg.DNS.TrustRemote,
-		Timeout: cfg.DNS.Timeout, Dial: through.DialDNS, Log: log,
+		Timeout: cfg.DNS.Timeout, MaxInflight: through.Questions, Dial: through.DialDNS, Log: log,
 	})
 	if err != nil {
 		return nil, err
@@ -80,7 +84,7 @@ func NewStack(cfg *config.Config, st *store.Store, through Network, log *slog.Lo
 			Resolve: resolver, Roots: roots, Allow: cfg.MTASTS.AllowNetworks, Timeout: cfg.MTASTS.Timeout,
 			DialContext: through.DialHTTPS,
 		},
-		Now: time.Now, Jitter: rand.Float64, MaxFetches: maxFetches, Log: log,
+		Now: time.Now, Jitter: rand.Float64, MaxFetches: cmp.Or(through.Fetches, maxFetches), Log: log,
 	})
 	g := &gather.Gatherer{
 		Open:     func() gather.Session { return resolver.Session() },

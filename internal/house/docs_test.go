@@ -370,6 +370,8 @@ func limits() []limit {
 		{"fetching one policy", "internal/fetch/fetch.go", "DefaultTimeout", "10 * time.Second", "10 s"},
 		{"one policy", "internal/mtasts/policy.go", "MaxPolicySize", "64 << 10", "64 KB"},
 		{"connections", "postfixmap/server.go", "DefaultMaxConnections", "4096", "4096"},
+		{"connections that wait for a place", "postfixmap/server.go", "MaxNewcomers", "64", "64"},
+		{"connections that wait for a place", "postfixmap/server.go", "DefaultAdmitTimeout", "time.Second", "1 s"},
 		{"an idle connection", "postfixmap/server.go", "DefaultIdleTimeout", "150 * time.Second", "150 s"},
 		{"one request", "postfixmap/netstring.go", "MaxRequest", "10_000", "10,000 bytes"},
 		{"one request", "postfixmap/server.go", "DefaultRequestTimeout", "10 * time.Second", "10 s"},
