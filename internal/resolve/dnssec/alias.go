@@ -54,11 +54,13 @@ func (l *lookup) alias(ctx context.Context, m *message, n name) (name, piece) {
 	p := l.s.prove(ctx, m, dname)
 	if p.err == nil && p.expanded {
 		// What such a one would redirect is not defined anywhere.
-		p.err = &Error{Why: BadSignature, Subject: dname.String(), Detail: "a DNAME that was expanded from a wildcard"}
+		p.err = &Error{Why: BadSignature, Subject: dname.String(), Detail: expandedDNAME}
 	}
 	p.how = "DNAME at " + dname.owner.String() + ", hence CNAME " + substitute.String()
 	return substitute, p
 }
+
+const expandedDNAME = "a DNAME that was expanded from a wildcard"
 
 // target returns where a CNAME or DNAME RRset leads. Two that differ are none
 // (RFC 2181 §10.1, RFC 6672 §2.4).

@@ -54,8 +54,11 @@ type lookup struct {
 // not RRSIG, NSEC or NSEC3, which have no answers of their own.
 func (s *Session) Lookup(ctx context.Context, question string, rrtype uint16) Answer {
 	n, err := parseName(question)
-	if err != nil {
+	switch {
+	case err != nil:
 		return (&lookup{}).fail(nil, &Error{Why: Malformed, Subject: "the question", Detail: err.Error()})
+	case unanswerable(rrtype):
+		return (&lookup{}).fail(nil, &Error{Why: Malformed, Subject: subject(n, rrtype), Detail: "nobody answers questions of this type with proof"})
 	}
 	s.prefetch(ctx, n, rrtype)
 	l := &lookup{s: s, rtype: rrtype, proof: verdict.Secure, ttl: forever, seen: []name{n}}
@@ -66,6 +69,16 @@ func (s *Session) Lookup(ctx context.Context, question string, rrtype uint16) An
 		}
 		n = next
 	}
+}
+
+// unanswerable reports the types that no RRset of a zone has or that prove others: what
+// does not list them in its bitmap would deny them (RFC 4035 §2.2).
+func unanswerable(rrtype uint16) bool {
+	switch rrtype {
+	case dns.TypeNone, dns.TypeOPT, dns.TypeRRSIG, dns.TypeNSEC, dns.TypeNSEC3:
+		return true
+	}
+	return 128 <= rrtype && rrtype <= 255
 }
 
 // resolve asks for one name and reads the reply as far as it goes. Where that is not

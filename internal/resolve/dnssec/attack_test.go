@@ -515,3 +515,45 @@ func TestThirtyAliasedHosts(t *testing.T) {
 		t.Logf("%s: %+v, %d units of %d", other, s.Spent(), s.budget.units, checkUnits)
 	}
 }
+
+// TestReplayedWildcardHidesNoCut: an alias that was expanded from a wildcard is honest of
+// names that do not exist. Replayed where a zone begins, it must not be taken for the
+// proof that none does, which would be remembered for its TTL.
+func TestReplayedWildcardHidesNoCut(t *testing.T) {
+	for _, parent := range []string{"example.com.", "example.net.", "optout.org."} {
+		w := standard(t)
+		z := w.zones[parent]
+		cut := "cut.cwild." + parent
+		w.zone(cut, byNSEC, "@ A 192.0.2.40")
+		replay := renamed(z.signed(z.get("*.cwild."+parent, dns.TypeCNAME)), cut)
+		for what, deny := range map[string]string{"without a denial": "", "with another one": "nowhere." + parent, "with that of a neighbour": "cuz.cwild." + parent, "with its own": cut} {
+			w.tamper = forQuery(cut, dns.TypeDS, func(m *dns.Msg) {
+				m.Answer, m.Ns = replay, nil
+				if deny != "" {
+					z.denyNames(m, deny)
+				}
+			})
+			v := w.validator()
+			// The child's answer lacks its signature, so that the walk must find the cut.
+			full := w.tamper
+			w.tamper = func(q Query, m *dns.Msg) *dns.Msg {
+				if q.Type == dns.TypeA {
+					stripped(m)
+				}
+				return full(q, m)
+			}
+			t.Run(what+" "+parent, func(t *testing.T) {
+				refused(t, w.ask(v, cut, dns.TypeA), NoDenial)
+			})
+			w.tamper = nil
+			w.now = w.now.Add(bogusLife + time.Second)
+			want(t, w.ask(v, cut, dns.TypeA), verdict.Found, verdict.Secure)
+		}
+		// Of a name that does not exist it is honest.
+		one := "one.cwild." + parent
+		w.tamper = forQuery(one, dns.TypeTXT, func(m *dns.Msg) { m.Answer = nil })
+		if a := w.lookup(one, dns.TypeTXT); a.Outcome == verdict.Found {
+			t.Errorf("%v", a)
+		}
+	}
+}

@@ -414,6 +414,10 @@ func BenchmarkWorst(b *testing.B) {
 		"one-crowd":   func() attack { return oneCrowd(b) },
 		"many-chains": func() attack { return manyChains(b) },
 		"junk":        func() attack { return junk(b) },
+		"keys-64":     func() attack { return bigKeySet(b, maxKeys) },
+		"keys-65":     func() attack { return bigKeySet(b, maxKeys+1) },
+		"aliases":     func() attack { return longAliases(b) },
+		"seals":       func() attack { return manySeals(b) },
 	} {
 		b.Run(what, func(b *testing.B) {
 			run := make().ready()

@@ -129,6 +129,33 @@ func TestNothingIsUsedPastItsTime(t *testing.T) {
 	}
 }
 
+// TestNothingIsBelievedForLong: a TTL of years, well signed, is not a promise that the
+// parent made.
+func TestNothingIsBelievedForLong(t *testing.T) {
+	w := standard(t)
+	for _, z := range w.zones {
+		z.to = 400 * 24 * time.Hour
+		for _, sets := range z.records {
+			for _, rrs := range sets {
+				for _, rr := range rrs {
+					rr.Header().Ttl = 1 << 25
+				}
+			}
+		}
+		for _, k := range z.keys {
+			k.rr.Hdr.Ttl = 1 << 25
+		}
+	}
+	v := w.validator()
+	w.ask(v, "example.com.", dns.TypeMX)
+	w.ask(v, "plain.com.", dns.TypeMX)
+	for n, e := range v.cuts.entries {
+		if e.cut.until.After(w.now.Add(24 * time.Hour)) {
+			t.Errorf("%v is believed until %v", n, e.cut.until)
+		}
+	}
+}
+
 func TestBogusIsRememberedShortly(t *testing.T) {
 	w := standard(t)
 	v := w.validator()

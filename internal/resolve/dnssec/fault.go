@@ -3,6 +3,8 @@ package dnssec
 import (
 	"errors"
 	"fmt"
+	"strings"
+	"unicode"
 )
 
 // Why is the kind of a failure. The zero value is a defect of this program.
@@ -112,6 +114,23 @@ func (e *Error) Error() string {
 	}
 	if e.Err != nil {
 		s += ": " + e.Err.Error()
+	}
+	return clip(s)
+}
+
+// mostText bounds a line for people, in octets: a name alone may take a thousand.
+const mostText = 1000
+
+// clip makes a text fit for a line of a log.
+func clip(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s)
+	if len(s) > mostText {
+		s = strings.ToValidUTF8(s[:mostText], "") + "..."
 	}
 	return s
 }

@@ -250,7 +250,7 @@ func TestManyAtOnce(t *testing.T) {
 			s := v.Session(up)
 			defer s.Close()
 			var own sync.WaitGroup
-			for _, host := range []string{"mx1.example.com.", "mx1.example.net.", "mx.sub.example.com.", "mx1.example.org.", "www.plain.org."} {
+			for _, host := range []string{"mx1.example.com.", "mx1.example.com.", "mx1.example.net.", "mx.sub.example.com.", "mx1.example.org.", "www.plain.org."} {
 				own.Go(func() {
 					a := s.Lookup(ctx, host, dns.TypeA)
 					if a.Outcome != verdict.Found && i%4 != 0 {

@@ -25,9 +25,10 @@ func (set *rrset) canonical() error {
 	return set.err
 }
 
-// rdataOf packs a record's data without compression.
+// rdataOf packs a record's data without compression. The library notes the size in the
+// record, which others may be reading: a copy is packed.
 func rdataOf(rr dns.RR) ([]byte, error) {
-	rr = lowerNames(rr)
+	rr = lowerNames(dns.Copy(rr))
 	buf := make([]byte, dns.Len(rr)+maxName)
 	end, err := dns.PackRR(rr, buf, 0, nil, false)
 	if err != nil {
@@ -43,22 +44,16 @@ func rdataOf(rr dns.RR) ([]byte, error) {
 	return buf[start:end:end], nil
 }
 
-// lowerNames returns the record with the names in its data in lower case, for the
-// types that RFC 4034 §6.2 lists, as RFC 6840 §5.1 corrects it.
+// lowerNames changes the names in a record's data to lower case and returns it.
 func lowerNames(rr dns.RR) dns.RR {
-	switch rr.(type) {
-	case *dns.NS, *dns.MD, *dns.MF, *dns.CNAME, *dns.SOA, *dns.MB, *dns.MG, *dns.MR, *dns.PTR, *dns.MINFO,
-		*dns.MX, *dns.RP, *dns.AFSDB, *dns.RT, *dns.PX, *dns.NAPTR, *dns.KX, *dns.SRV, *dns.DNAME:
-	default:
-		return rr
-	}
-	rr = dns.Copy(rr)
 	for _, s := range namesIn(rr) {
 		*s = dns.CanonicalName(*s)
 	}
 	return rr
 }
 
+// namesIn returns the names in a record's data, for the types that RFC 4034 §6.2 lists,
+// as RFC 6840 §5.1 corrects it.
 func namesIn(rr dns.RR) []*string {
 	switch rr := rr.(type) {
 	case *dns.NS:

@@ -81,7 +81,7 @@ func (s Step) String() string {
 	if s.Detail != "" {
 		text += " (" + s.Detail + ")"
 	}
-	return text
+	return clip(text)
 }
 
 // link is a step with the zone that it stands on.

@@ -1,9 +1,12 @@
 package dnssec
 
 import (
+	"errors"
 	"regexp"
 	"strings"
 	"testing"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/miekg/dns"
 )
@@ -73,5 +76,31 @@ func TestErrorsSayWhy(t *testing.T) {
 	}
 	if got := Why(99).String(); got != "why(99)" {
 		t.Error(got)
+	}
+}
+
+// TestTextsAreForPeople: whatever a name, a server or a file holds, one line of bounded
+// length can be printed of it.
+func TestTextsAreForPeople(t *testing.T) {
+	long := mustName(strings.Repeat(strings.Repeat(`\255`, 63)+".", 3) + strings.Repeat(`\000`, 61) + ".")
+	for _, text := range []string{
+		(&Error{Why: BadSignature, Subject: subject(long, dns.TypeA), Detail: long.String() + long.String()}).Error(),
+		(&Error{Why: NoReply, Subject: "x.", Err: errors.New("\x1b[31m\r\n\u202e\xff" + strings.Repeat("é", 900))}).Error(),
+		Step{Kind: StepRecords, Subject: subject(long, dns.TypeA), Detail: "\n" + long.String()}.String(),
+	} {
+		if len(text) > mostText+3 || !utf8.ValidString(text) || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+			t.Errorf("%d octets: %q", len(text), text)
+		}
+	}
+}
+
+// TestUnanswerableTypes: a bitmap lists none of them, so that it would deny them.
+func TestUnanswerableTypes(t *testing.T) {
+	w := standard(t)
+	for _, rrtype := range []uint16{0, dns.TypeOPT, dns.TypeRRSIG, dns.TypeNSEC, dns.TypeNSEC3, typeNXNAME, dns.TypeTSIG, dns.TypeAXFR, dns.TypeANY} {
+		refused(t, w.lookup("mx1.example.com.", rrtype), Malformed)
+	}
+	if len(w.asked) > 0 {
+		t.Errorf("asked %v", w.asked)
 	}
 }

@@ -110,16 +110,17 @@ const tries = 2
 func (s *Session) proveAnchor(ctx context.Context, apex name) cut {
 	usable := s.v.suite.usable(s.v.anchors.zones[apex])
 	if len(usable) == 0 {
-		z := &zone{apex: apex, proof: verdict.Insecure, until: s.v.now().Add(time.Hour)}
-		z.step = Step{Kind: StepUnsigned, Subject: apex.String(), Zone: apex.String(), Proof: verdict.Insecure, Detail: "the trust anchors have unsupported algorithms only"}
-		return cut{kind: unsignedCut, zone: z, until: z.until}
+		// RFC 4035 §5.2 has a zone insecure whose DS nobody can check. An anchor is no DS:
+		// the operator says that the zone is signed, and all below would lose its proof.
+		err := &Error{Why: NoKey, Subject: subject(apex, dns.TypeDNSKEY), Anchor: true, Detail: "no trust anchor has a supported algorithm and digest (" + tagsOf(s.v.anchors.zones[apex]) + ")"}
+		return cut{err: err, until: s.until(bogusLife)}
 	}
 	ks, proof, err := s.proveKeys(ctx, apex, usable)
 	if err != nil {
 		err.Anchor = true
-		return cut{err: err, until: s.v.now().Add(bogusLife)}
+		return cut{err: err, until: s.until(bogusLife)}
 	}
-	z := &zone{apex: apex, proof: verdict.Secure, keys: ks, until: s.v.now().Add(proof.ttl)}
+	z := &zone{apex: apex, proof: verdict.Secure, keys: ks, until: s.until(proof.ttl)}
 	z.step = Step{Kind: StepAnchor, Subject: subject(apex, dns.TypeDNSKEY), Zone: apex.String(), Keys: []KeyID{proof.by}, Proof: verdict.Secure}
 	return cut{kind: signedCut, zone: z, until: z.until}
 }
@@ -164,7 +165,7 @@ func (s *Session) proveCut(ctx context.Context, above *zone, c name) cut {
 		return got.err
 	})
 	if err != nil {
-		return cut{err: err, until: s.v.now().Add(bogusLife)}
+		return cut{err: err, until: s.until(bogusLife)}
 	}
 	return got
 }
@@ -175,33 +176,53 @@ func (s *Session) readCut(ctx context.Context, above *zone, m *message, c name) 
 		return s.signedCut(ctx, above, set)
 	}
 	if set := m.redirect(c, above.apex); set != nil {
-		proof, err := set.verify(above.keys, s.v.now(), &s.budget)
-		if err != nil {
-			return cut{err: err}
-		}
-		// A name that is an alias is no zone cut (RFC 1034 §3.6.2), though there may be
-		// cuts below; below a DNAME there is nothing (RFC 6672 §2.4).
-		kind := noCut
-		if set.rtype == dns.TypeDNAME {
-			kind = noName
-		}
-		return cut{kind: kind, until: s.v.now().Add(proof.ttl)}
+		return s.aliasCut(above, m, set)
 	}
 	d, err := m.denials(above.keys, s.v.now(), &s.budget)
 	if err != nil {
 		return cut{err: err}
 	}
 	kind, f := d.delegation(c)
-	until := s.v.now().Add(m.negativeTTL(f.ttl, s.v.now()))
+	f.ttl = m.negativeTTL(f.ttl, s.v.now())
 	switch kind {
 	case noCut, noName:
-		return cut{kind: kind, until: until}
+		return cut{kind: kind, until: s.until(f.ttl)}
 	case unsignedCut:
-		step := Step{Kind: StepUnsigned, Subject: subject(c, dns.TypeDS), Zone: above.apex.String(), Keys: []KeyID{f.by}, Proof: verdict.Insecure, Detail: f.how}
-		return cut{kind: kind, zone: &zone{apex: c, proof: verdict.Insecure, parent: above, step: step, until: until}, until: until}
+		return s.unsignedAt(above, c, f)
 	}
 	return cut{err: d.why(c, dns.TypeDS)}
 }
+
+// aliasCut reads an alias that stands where DS was asked for. A name that is an alias is
+// no zone cut (RFC 1034 §3.6.2), though there may be cuts below; below a DNAME there is
+// nothing (RFC 6672 §2.4). One that was expanded from a wildcard says so only of names
+// that do not exist, or else whoever replays it could hide a delegation.
+func (s *Session) aliasCut(above *zone, m *message, set *rrset) cut {
+	p := s.sealed(above, m, set)
+	switch {
+	case p.err != nil:
+		return cut{err: p.err}
+	case p.expanded && set.rtype == dns.TypeDNAME:
+		return cut{err: &Error{Why: BadSignature, Subject: set.String(), Detail: expandedDNAME}}
+	case p.proof == verdict.Insecure:
+		return s.unsignedAt(above, set.owner, finding{proof: p.proof, ttl: p.ttl, by: p.by, how: p.how})
+	case set.rtype == dns.TypeDNAME:
+		return cut{kind: noName, until: s.until(p.ttl)}
+	}
+	return cut{kind: noCut, until: s.until(p.ttl)}
+}
+
+// unsignedAt is a cut to an unsigned zone, as a denial of DS shows it.
+func (s *Session) unsignedAt(above *zone, c name, f finding) cut {
+	step := Step{Kind: StepUnsigned, Subject: subject(c, dns.TypeDS), Zone: above.apex.String(), Keys: []KeyID{f.by}, Proof: verdict.Insecure, Detail: f.how}
+	z := &zone{apex: c, proof: verdict.Insecure, parent: above, step: step, until: s.until(f.ttl)}
+	return cut{kind: unsignedCut, zone: z, until: z.until}
+}
+
+// mostLife bounds how long a cut is believed, whatever its TTL and signatures say.
+const mostLife = 24 * time.Hour
+
+func (s *Session) until(ttl time.Duration) time.Time { return s.v.now().Add(min(ttl, mostLife)) }
 
 // negativeTTL bounds the TTL of a denial by that of the SOA, where there is one. The
 // SOA itself is not proven, so that it may only shorten it (RFC 9077 §3).
@@ -247,7 +268,7 @@ func (s *Session) signedCut(ctx context.Context, above *zone, set *rrset) cut {
 	if bad != nil {
 		return cut{err: &Error{Why: Malformed, Subject: set.String(), Detail: bad.Error()}}
 	}
-	z := &zone{apex: set.owner, parent: above, until: s.v.now().Add(proof.ttl)}
+	z := &zone{apex: set.owner, parent: above, until: s.until(proof.ttl)}
 	usable := s.v.suite.usable(all)
 	if len(usable) == 0 {
 		z.proof = verdict.Insecure
@@ -262,7 +283,7 @@ func (s *Session) signedCut(ctx context.Context, above *zone, set *rrset) cut {
 		return cut{err: err}
 	}
 	z.proof, z.keys = verdict.Secure, ks
-	z.until = s.v.now().Add(min(proof.ttl, own.ttl))
+	z.until = s.until(min(proof.ttl, own.ttl))
 	z.step = Step{
 		Kind: StepDelegation, Subject: subject(set.owner, dns.TypeDNSKEY), Zone: above.apex.String(),
 		Keys: []KeyID{proof.by, own.by}, Proof: verdict.Secure,
