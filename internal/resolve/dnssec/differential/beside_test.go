@@ -63,41 +63,18 @@ func (in *internet) domains() {
 	for _, r := range besideRows() {
 		tld := in.zone(r.zone, byOptOut)
 		tld.useKeys(in.ring.kskAndZSK(r.zone, dns.ECDSAP256SHA256))
-		// A zone of its own for the warm row, with the destinations in it.
 		for i := range measured + delayed {
-			if r.warm {
-				if i == 0 {
-					in.zone("warm."+r.zone, byNSEC3).useKeys(in.ring.kskAndZSK("warm."+r.zone, dns.ECDSAP256SHA256))
-				}
-				in.zones["warm."+r.zone].add(daneRecords(fmt.Sprintf("m%d", i)))
-				continue
-			}
 			z := in.zone(r.domain(i), byNSEC3)
 			z.useKeys(in.ring.kskAndZSK(z.apex, dns.ECDSAP256SHA256))
-			z.add(daneRecords("@"))
+			for host := range 2 {
+				z.add(fmt.Sprintf("@ MX %[1]d mx%[1]d\nmx%[1]d A 192.0.2.%[1]d\nmx%[1]d AAAA 2001:db8::%[1]d\n_25._tcp.mx%[1]d TLSA 3 1 1 %[2]s",
+					host+1, strings.Repeat("5a", 32)))
+			}
 		}
 	}
 }
 
-func daneRecords(owner string) string {
-	below := ""
-	if owner != "@" {
-		below = "." + owner
-	}
-	text := ""
-	for i := range 2 {
-		text += fmt.Sprintf("%[1]s MX %[2]d mx%[2]d%[3]s\nmx%[2]d%[3]s A 192.0.2.%[2]d\nmx%[2]d%[3]s AAAA 2001:db8::%[2]d\n_25._tcp.mx%[2]d%[3]s TLSA 3 1 1 %[4]s\n",
-			owner, i+1, below, strings.Repeat("5a", 32))
-	}
-	return text
-}
-
-func (r row) domain(i int) string {
-	if r.warm {
-		return fmt.Sprintf("m%d.warm.%s", i, r.zone)
-	}
-	return fmt.Sprintf("d%d.%s", i, r.zone)
-}
+func (r row) domain(i int) string { return fmt.Sprintf("d%d.%s", i, r.zone) }
 
 // TestServant is the process that serves the zones. It ends when its input does.
 func TestServant(t *testing.T) {
@@ -116,6 +93,7 @@ func TestServant(t *testing.T) {
 			} {
 				in.reply(q)
 			}
+			in.reply(question{"other." + d, dns.TypeTXT})
 		}
 	}
 	fmt.Printf("%s\n%s.\n", in.serve(t), in.anchors())
@@ -191,11 +169,7 @@ func (r row) measure(t *testing.T, u unbound, anchors string) figures {
 	t.Helper()
 	var f figures
 	res := r.resolver(t, u, anchors, nil)
-	// What everyone knows is learnt before: the root and the top-level domain, or more.
-	r.learn(t, res, "nowhere."+r.zone)
-	if r.warm {
-		r.learn(t, res, "warm."+r.zone)
-	}
+	r.prepare(t, res, 0, measured)
 	asked := 0
 	cpu, theirs := processorTime(t), u.processorTime()
 	for i := range measured {
@@ -211,6 +185,23 @@ func (r row) measure(t *testing.T, u unbound, anchors string) figures {
 	return f
 }
 
+// prepare learns what is known before: the root and the top-level domain, or the keys
+// of the domains too, by asking for something else in each.
+func (r row) prepare(t *testing.T, res *resolve.Resolver, first, count int) {
+	t.Helper()
+	r.learn(t, res, "nowhere."+r.zone)
+	if !r.warm {
+		return
+	}
+	for i := range count {
+		s := res.Session()
+		if a := s.TXT(t.Context(), strings.TrimSuffix("other."+r.domain(first+i), ".")); a.Proof != verdict.Secure {
+			t.Fatal(r.domain(first+i), a.Proof, a.Failure)
+		}
+		s.Close()
+	}
+}
+
 // countRounds has every question take so long that nothing else does.
 func (r row) countRounds(t *testing.T, u unbound, anchors string) float64 {
 	t.Helper()
@@ -219,10 +210,7 @@ func (r row) countRounds(t *testing.T, u unbound, anchors string) float64 {
 		return slowConn{conn}, err
 	}
 	res := r.resolver(t, u, anchors, slow)
-	r.learn(t, res, "nowhere."+r.zone)
-	if r.warm {
-		r.learn(t, res, "warm."+r.zone)
-	}
+	r.prepare(t, res, measured, delayed)
 	var took []time.Duration
 	for i := range delayed {
 		if r.fresh {
@@ -263,18 +251,22 @@ func (r row) learn(t *testing.T, res *resolve.Resolver, domain string) int {
 	t.Helper()
 	var s *resolve.Session
 	g := gather.Gatherer{
-		Open:  func() gather.Session { s = res.Session(); return s },
-		Rules: verdict.Rules{DANE: verdict.Native},
-		Log:   slog.New(slog.DiscardHandler),
+		Open: func() gather.Session { s = res.Session(); return s },
+		Log:  slog.New(slog.DiscardHandler),
 	}
 	dest, err := nexthop.Parse(strings.TrimSuffix(domain, "."))
 	if err != nil {
 		t.Fatal(err)
 	}
 	f := g.Facts(t.Context(), dest)
-	if strings.HasPrefix(domain, "d") || strings.HasPrefix(domain, "m") {
-		if name := verdict.Decide(f).Verdict.Name(); name != "dane-only" && name != "dane" {
-			t.Fatalf("%s, %s: %s (%v)", r.name, domain, name, f.MX.Failure)
+	if strings.HasPrefix(domain, "d") {
+		if f.MX.Proof != verdict.Secure || len(f.Hosts) != 2 {
+			t.Fatalf("%s, %s: %v, %d hosts, %v", r.name, domain, f.MX.Proof, len(f.Hosts), f.MX.Failure)
+		}
+		for _, h := range f.Hosts {
+			if len(h.TLSA) != 1 || h.TLSA[0].Answer.Proof != verdict.Secure || len(h.TLSA[0].Answer.Records) != 1 {
+				t.Fatalf("%s, %s: TLSA %+v", r.name, h.Name, h.TLSA)
+			}
 		}
 	}
 	return s.Asked()

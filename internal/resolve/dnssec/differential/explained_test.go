@@ -57,6 +57,7 @@ func explanations() []explanation {
 			return c.q.rtype == dns.TypeCNAME && c.in.closest(c.q).dnameAbove(c.q.name) != nil && c.holds()
 		}},
 		{"synthesised CNAME that is another", no, yes, "RFC 6672 §5.3.1", comparison.otherSynthesis},
+		{"DS outside the answer section", no, yes, "RFC 4035 §5", comparison.strayDS},
 		{"more than eight links", no, yes, "", func(c comparison) bool {
 			return c.true.worth == failed && c.aliases() > dnssec.MaxLinks
 		}},
@@ -149,6 +150,13 @@ func (c comparison) emptySeal() bool {
 		sig, ok := rr.(*dns.RRSIG)
 		return ok && sig.Signature == "" && (sig.TypeCovered == dns.TypeCNAME || sig.TypeCovered == dns.TypeDNAME)
 	})
+}
+
+// strayDS reports a DS that is in the authority section only.
+func (c comparison) strayDS() bool {
+	m := c.forged()
+	isDS := func(rr dns.RR) bool { return isType(rr, dns.TypeDS) }
+	return m != nil && slices.ContainsFunc(m.Ns, isDS) && !slices.ContainsFunc(m.Answer, isDS)
 }
 
 // otherSynthesis reports a CNAME that is not what the DNAME beside it makes of the name.
