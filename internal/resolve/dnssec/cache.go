@@ -15,7 +15,7 @@ type cut struct {
 	zone *zone
 	err  *Error
 	// until is when it must be learnt anew. Nothing is used after that.
-	until time.Time
+	born, until time.Time
 }
 
 // bogusLife is how long a broken delegation is remembered (RFC 4035 §4.7): long
@@ -34,7 +34,6 @@ type cuts struct {
 type entry struct {
 	done   chan struct{}
 	cut    cut
-	born   time.Time
 	weight int
 	// orphaned: who learnt it gave up or ran out of means, which says nothing to others.
 	orphaned bool
@@ -97,10 +96,10 @@ func (c *cuts) put(n name, got cut, now time.Time) {
 		}
 		c.drop(n, old)
 	}
-	e := &entry{done: make(chan struct{}), cut: got, born: now}
-	close(e.done)
+	e := &entry{done: make(chan struct{}), cut: got}
 	c.entries[n] = e
 	c.keep(n, e, now)
+	close(e.done)
 }
 
 func gaveUp(ctx context.Context, n name) *Error {
@@ -136,7 +135,6 @@ func (e *entry) stale(now time.Time) bool {
 func (c *cuts) settle(n name, e *entry, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	e.born = now
 	if e.cut.passing() {
 		delete(c.entries, n)
 	} else {
@@ -146,6 +144,7 @@ func (c *cuts) settle(n name, e *entry, now time.Time) {
 }
 
 func (c *cuts) keep(n name, e *entry, now time.Time) {
+	e.cut.born = now
 	e.weight = e.cut.weight(n)
 	c.weight += e.weight
 	c.shrink(n, now)
@@ -196,7 +195,7 @@ func (c *cuts) drop(n name, e *entry) {
 func (c *cuts) forget(n name, before time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if e := c.entries[n]; e != nil && e.weight > 0 && e.born.Before(before) {
+	if e := c.entries[n]; e != nil && e.weight > 0 && e.cut.born.Before(before) {
 		c.drop(n, e)
 	}
 }

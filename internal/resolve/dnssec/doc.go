@@ -51,8 +51,10 @@
 // below 50 ms (BenchmarkWorst). Where it ends the answer has failed, and nothing is
 // remembered of it. The cache of zone cuts is bounded
 // by octets. Nothing is used past its TTL, which is the least of the records' TTL, the
-// original TTL and the time until the signature expires; a broken delegation is remembered
-// for 45 seconds. What does not hold is asked for once more, elsewhere.
+// original TTL and the time until the signature expires, less its age, and a day for keys
+// and delegations. With Config.Refresh, those that are in use are learnt anew in the last
+// tenth of that time. What does not hold is asked for once more, elsewhere; only then is a
+// broken delegation remembered, for 45 seconds.
 //
 // Not supported: Ed448 and GOST (zones that have nothing else are insecure), RSA below 1024
 // or above 4096 bits or with exponents above 64 bits (such a key signs nothing), RFC 5011

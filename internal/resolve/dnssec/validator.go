@@ -40,6 +40,10 @@ type Config struct {
 	// CacheOctets is about how much memory the cache of keys and delegations may take.
 	// 0: 32 MiB, enough for some twenty thousand signed domains.
 	CacheOctets int
+	// Refresh asks for keys and delegations that are in use and about to end, before a
+	// destination has to wait for them; nil: nobody does. The Validator is then to be
+	// closed.
+	Refresh Upstream
 	// Clock tells the time; nil: time.Now.
 	Clock func() time.Time
 }
@@ -54,6 +58,7 @@ type Validator struct {
 	now     func() time.Time
 	cuts    *cuts
 	commons commons
+	ahead   *refresher // nil: nothing is learnt ahead of need
 
 	mu       sync.Mutex
 	warnings map[name][]Warning
@@ -76,6 +81,9 @@ func New(cfg Config) *Validator {
 		limit = defaultCache
 	}
 	v.cuts = newCuts(limit)
+	if cfg.Refresh != nil {
+		v.ahead = newRefresher(cfg.Refresh)
+	}
 	return v
 }
 

@@ -36,11 +36,13 @@ func (s *Session) zoneOf(ctx context.Context, n name) (*zone, *Error) {
 	if top.err != nil {
 		return nil, top.err
 	}
+	s.v.used(apex, top)
 	z := top.zone
 	for depth := apex.labels() + 1; depth <= n.labels() && z.proof == verdict.Secure; depth++ {
 		c := n.suffix(depth)
 		above := z
 		got := s.v.cuts.get(ctx, c, s.v.now, func() cut { return s.proveCut(ctx, above, c) })
+		s.v.used(c, got)
 		switch {
 		case got.err != nil:
 			return z, got.err
