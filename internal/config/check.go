@@ -35,6 +35,7 @@ func (r *reader) check(c *Config) {
 	r.checkServers(c)
 	r.checkSignals(c)
 	r.checkTimes(c)
+	r.checkDANE(c)
 	r.checkOverrides(c)
 	for i, p := range c.MTASTS.AllowNetworks {
 		if p.Bits() == 0 {
@@ -102,6 +103,21 @@ func (r *reader) checkSignals(c *Config) {
 		return
 	}
 	r.warn("dns.dnssec", `dns.dnssec = "off": no DANE and no signals from DNS, only MTA-STS`)
+}
+
+// checkDANE warns of a resolver that nobody looks at, and of one that can never be
+// believed: Postfix asks for the AD bit alone (RFC 4035 §4.9.3).
+func (r *reader) checkDANE(c *Config) {
+	const path = "postfix.dane_resolver"
+	s := c.Postfix.DANEResolver
+	switch {
+	case !s.IsValid() || r.wrong(path, "postfix.dane"):
+	case c.Postfix.DANE == DANEFingerprint:
+		r.warn(path, `postfix.dane_resolver = "%s" is not looked at with postfix.dane = "fingerprint"`, s)
+	case !s.Addr().IsLoopback():
+		r.warn(path, `postfix.dane_resolver = "%s" is not on this host: what it validates can be forged on the way to Postfix, `+
+			`so that postfix.dane = "auto" comes to "fingerprint"`, s)
+	}
 }
 
 func (r *reader) checkTimes(c *Config) {

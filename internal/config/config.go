@@ -154,9 +154,40 @@ type Signals struct {
 
 // Postfix is what is particular to Postfix.
 type Postfix struct {
+	// DANE says how Postfix is to enforce DANE.
+	DANE DANE
+	// DANEResolver is the resolver that Postfix uses; the zero value means that it
+	// is found out.
+	DANEResolver netip.AddrPort
 	// ReportLevel is the level at which MTA-STS testing policies and failed
 	// fetches are reported to Postfix: "may", or empty not to report them.
 	ReportLevel string
+}
+
+// DANE says how an MTA is to enforce DANE. The zero value asks nothing of its own
+// resolver.
+type DANE uint8
+
+const (
+	// DANEFingerprint: TLSA records are written as fingerprints.
+	DANEFingerprint DANE = iota
+	// DANENative: the MTA looks TLSA records up itself.
+	DANENative
+	// DANEAuto: native where its resolver is found to validate, else fingerprint.
+	DANEAuto
+)
+
+// String returns the word in the file.
+func (d DANE) String() string {
+	switch d {
+	case DANEFingerprint:
+		return "fingerprint"
+	case DANENative:
+		return "native"
+	case DANEAuto:
+		return "auto"
+	}
+	return fmt.Sprintf("dane(%d)", uint8(d))
 }
 
 // Cache bounds the rulings that are kept in memory.
@@ -218,6 +249,7 @@ func Default() *Config {
 		DNS:     DNS{DNSSEC: DNSSECValidate, Timeout: 2 * time.Second},
 		MTASTS:  MTASTS{Mode: verdict.Enforce, Timeout: 10 * time.Second},
 		Signals: Signals{Prefix: verdict.Enforce},
+		Postfix: Postfix{DANE: DANEAuto},
 		Cache: Cache{
 			Entries:      1_000_000,
 			MinTTL:       30 * time.Second,
@@ -237,13 +269,18 @@ func defaultListen() postfixmap.Address {
 	return a
 }
 
-// Rules returns the settings that a decision rests on.
+// Rules returns the settings that a decision rests on. While it is not known what
+// DANEAuto leads to, it is fingerprints, which are right for every MTA.
 func (c *Config) Rules() verdict.Rules {
+	how := verdict.ByFingerprint
+	if c.Postfix.DANE == DANENative {
+		how = verdict.Native
+	}
 	return verdict.Rules{
 		WithoutDNSSEC: c.DNS.DNSSEC == DNSSECOff,
 		STS:           c.MTASTS.Mode,
 		Prefix:        c.Signals.Prefix,
-		DANE:          verdict.Native,
+		DANE:          how,
 	}
 }
 

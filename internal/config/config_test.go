@@ -120,6 +120,7 @@ prefix = "off"
 [postfix]
 report_level = "may"
 dane = "native"
+dane_resolver = "::1"
 [cache]
 entries = 5
 min_ttl = "0s"
@@ -148,7 +149,7 @@ format = "json"
 		AllowNetworks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")},
 	}
 	want.Signals.Prefix = verdict.Off
-	want.Postfix.ReportLevel = "may"
+	want.Postfix = Postfix{DANE: DANENative, DANEResolver: netip.MustParseAddrPort("[::1]:53"), ReportLevel: "may"}
 	want.Cache = Cache{Entries: 5, MaxTTL: week}
 	want.Store.Path = ""
 	want.Log = Log{slog.LevelDebug, LogJSON}
@@ -237,6 +238,8 @@ func TestProblemsOfValues(t *testing.T) {
 		{"ttl above the default", "[cache]\nmin_ttl = \"25h\"", []string{`f:2: cache.min_ttl = "25h" is above cache.max_ttl = "24h"`}},
 		{"ttl below the default", "[cache]\n\nmax_ttl = \"5s\"", []string{`f:3: cache.min_ttl = "30s" is above cache.max_ttl = "5s"`}},
 		{"ttl wrong by itself", "[cache]\nmin_ttl = 5\nmax_ttl = \"5s\"", []string{`f:2: cache.min_ttl = 5: want`}},
+		{"dane", "postfix.dane = 'dane-only'", []string{`f:1: postfix.dane = "dane-only": want "auto" or "native" or "fingerprint"`}},
+		{"dane resolver", "postfix.dane_resolver = '/etc/resolv.conf'", []string{`f:1: postfix.dane_resolver = "/etc/resolv.conf": want an IP address`}},
 		{"report level", "postfix.report_level = 'encrypt'", []string{`f:1: postfix.report_level = "encrypt": want "" or "may"`}},
 	})
 }
@@ -319,6 +322,9 @@ func TestWarnings(t *testing.T) {
 		{"nothing to trust", "[dns]\ntrust_remote = true\n[mta_sts]", []string{`f:2: dns.trust_remote = true does nothing with dns.dnssec = "validate"`}},
 		{"no use for anchors", "[dns]\ndnssec = 'trust-ad'\ntrust_anchors = '/etc/root.key'", []string{`f:3: dns.trust_anchors does nothing with dns.dnssec = "trust-ad"`}},
 		{"no DNSSEC", "[dns]\nservers = ['192.0.2.1']\ndnssec = 'off'", []string{`f:3: dns.dnssec = "off": no DANE`}},
+		{"dane resolver, not looked at", "[postfix]\ndane = 'fingerprint'\ndane_resolver = '127.0.0.1'", []string{`f:3: postfix.dane_resolver = "127.0.0.1:53" is not looked at`}},
+		{"dane resolver elsewhere", "[postfix]\ndane_resolver = '192.0.2.1'", []string{`f:2: postfix.dane_resolver = "192.0.2.1:53" is not on this host`}},
+		{"dane resolver here", "[postfix]\ndane_resolver = '127.0.0.1'", nil},
 		{"no signal", "[dns]\ndnssec = 'off'\n[mta_sts]\nmode = 'off'", []string{`f:2: dns.dnssec = "off" and mta_sts.mode = "off": no signal is left`}},
 		{"timeouts", "[socketmap]\ndeadline = '4s'\n[dns]\ntimeout = '4s'", []string{
 			`f:2: mta_sts.timeout = "10s" is not below socketmap.deadline = "4s"`, `f:4: dns.timeout = "4s" is not below`,

@@ -51,6 +51,9 @@ func mapKeys() []key[Config] {
 			duration(100*time.Millisecond, 90*time.Second)),
 		bind("socketmap.max_connections", `4096`, func(c *Config) *int { return &c.Socketmap.MaxConnections },
 			integer(1, 1_000_000)),
+		bind("postfix.dane", `"auto"`, func(c *Config) *DANE { return &c.Postfix.DANE },
+			oneOf(word[DANE]{"auto", DANEAuto}, word[DANE]{"native", DANENative}, word[DANE]{"fingerprint", DANEFingerprint})),
+		bind("postfix.dane_resolver", `""`, func(c *Config) *netip.AddrPort { return &c.Postfix.DANEResolver }, serverOrNone),
 		bind("postfix.report_level", `""`, func(c *Config) *string { return &c.Postfix.ReportLevel },
 			oneOf(word[string]{"", ""}, word[string]{"may", "may"})),
 	}
@@ -119,9 +122,6 @@ func laterKeys() []later {
 		{"signals.implicit_tls", []any{"off"}},
 		{"signals.implicit_tls_port", []any{int64(26)}},
 		{"signals.implicit_tls_transport", []any{"tls26"}},
-		// Until "auto" has something to choose from, "native" is what is done.
-		{"postfix.dane", []any{"auto", "native"}},
-		{"postfix.dane_resolver", []any{""}},
 		{"store.shared", []any{""}},
 		{"control.socket", []any{"/run/tlsverdict/control.sock", ""}},
 		{"http.listen", []any{""}},

@@ -149,6 +149,14 @@ func server(v any) (netip.AddrPort, error) {
 	return s, nil
 }
 
+// serverOrNone reads the address of a resolver, or none.
+func serverOrNone(v any) (netip.AddrPort, error) {
+	if v == "" {
+		return netip.AddrPort{}, nil
+	}
+	return server(v)
+}
+
 func network(v any) (netip.Prefix, error) {
 	text, _ := v.(string)
 	p, err := netip.ParsePrefix(text)

@@ -222,7 +222,7 @@ func (d *daemon) serve(ctx context.Context, listeners []net.Listener) error {
 		d.log.Info("listening", "address", address(l))
 		serving.Go(func() { failed <- d.server.Serve(ctx, l) })
 	}
-	d.announce(listeners)
+	d.announce(ctx, listeners)
 	err := d.wait(ctx, failed)
 	d.notify(sd.SdNotifyStopping)
 	d.log.Info("stopping", "cause", context.Cause(ctx))
@@ -348,9 +348,12 @@ func (d *daemon) ServeMap(ctx context.Context, req postfixmap.Request, reply []b
 }
 
 // announce prints what to put in main.cf, and tells systemd.
-func (d *daemon) announce(listeners []net.Listener) {
+func (d *daemon) announce(ctx context.Context, listeners []net.Listener) {
 	for _, l := range listeners {
 		fmt.Fprintf(d.opt.Stdout, "# main.cf\nsmtp_tls_policy_maps = socketmap:%s:postfix\nsmtp_dns_support_level = dnssec\nsmtp_tls_security_level = may\nsmtp_tls_CAfile = /etc/ssl/certs/ca-certificates.crt\n", address(l))
+		if d.stack.Load().mta.needsDigest(ctx) {
+			fmt.Fprintln(d.opt.Stdout, "smtp_tls_fingerprint_digest = sha256")
+		}
 		break
 	}
 	d.notify(sd.SdNotifyReady)

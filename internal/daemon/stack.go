@@ -15,6 +15,7 @@ import (
 	"tlsverdict/internal/engine"
 	"tlsverdict/internal/fetch"
 	"tlsverdict/internal/gather"
+	"tlsverdict/internal/postfix"
 	"tlsverdict/internal/resolve"
 	"tlsverdict/internal/resolve/dnssec"
 	"tlsverdict/internal/socketmapd"
@@ -37,6 +38,7 @@ type Stack struct {
 	Engine    *engine.Engine
 	Resolver  *resolve.Resolver
 
+	mta       *mta
 	refresher *engine.Refresher
 	stop      context.CancelFunc
 	running   sync.WaitGroup
@@ -55,6 +57,8 @@ type Network struct {
 	// Questions and Fetches are how many DNS questions and policy fetches may be under
 	// way at once; 0 leaves the defaults.
 	Questions, Fetches int
+	// Postfix is the machine that Postfix may be on; nil is this one.
+	Postfix *postfix.Host
 }
 
 // NewStack wires the rooms. It sends nothing; Start begins the work in the
@@ -94,8 +98,9 @@ func NewStack(cfg *config.Config, st *store.Store, through Network, log *slog.Lo
 		Patience: cfg.Socketmap.Deadline * 3 / 4,
 		Log:      log,
 	}
+	mta := newMTA(cfg, through, log)
 	e, err := engine.New(engine.Config{
-		Gather: g.Facts, Rules: cfg.Rules(), Entries: cfg.Cache.Entries,
+		Gather: g.Facts, Enforcement: mta.enforcement, Rules: cfg.Rules(), Entries: cfg.Cache.Entries,
 		Override: func(name string) *verdict.Override { return cfg.Overrides.Active(name, time.Now()) },
 		MinTTL:   cfg.Cache.MinTTL, MaxTTL: cfg.Cache.MaxTTL, RefreshAhead: cfg.Cache.RefreshAhead,
 		Flights: maxFlights, Log: log,
@@ -103,7 +108,9 @@ func NewStack(cfg *config.Config, st *store.Store, through Network, log *slog.Lo
 	if err != nil {
 		return nil, err
 	}
+	mta.changed = e.Reconsider
 	s := &Stack{
+		mta:      mta,
 		Resolver: resolver,
 		Engine:   e,
 		Responder: socketmapd.New(e, socketmapd.Options{
@@ -138,6 +145,9 @@ func (s *Stack) Start() {
 		// Watch ends with the context's error, which says nothing new.
 		_ = s.Resolver.Watch(ctx)
 	})
+	if !s.mta.without {
+		s.running.Go(func() { s.mta.watch(ctx) })
+	}
 	if s.refresher != nil {
 		s.running.Go(func() { s.refresher.Run(ctx) })
 	}

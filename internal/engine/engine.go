@@ -303,7 +303,7 @@ func (e *Engine) work(d nexthop.Destination) (x *Explanation) {
 	defer func() { <-e.slots }()
 	start := time.Now()
 	x = &Explanation{Facts: e.facts(d)}
-	if e.cfg.Enforcement != nil {
+	if e.cfg.Enforcement != nil && x.Facts.Override == nil {
 		x.Facts.Rules.DANE = e.cfg.Enforcement(e.base)
 	}
 	x.Took = time.Since(start)

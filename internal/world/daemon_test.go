@@ -13,6 +13,7 @@ import (
 	"tlsverdict/internal/config"
 	"tlsverdict/internal/daemon"
 	"tlsverdict/internal/explain"
+	"tlsverdict/internal/postfix"
 	"tlsverdict/internal/store"
 	"tlsverdict/internal/world"
 	"tlsverdict/postfixmap"
@@ -37,18 +38,24 @@ func startDaemon(w *world.World, cfg *config.Config, database string, log *slog.
 	here.DNS.Servers = servers(cfg)
 	here.MTASTS.AllowNetworks = allowed(cfg)
 	here.Cache.Entries = 10_000
+	if !here.Postfix.DANEResolver.IsValid() && here.Postfix.DANE != config.DANEFingerprint {
+		// Not one of those that policyd asks: what happens to one of these alone is
+		// nothing to Postfix.
+		here.Postfix.DANEResolver = netip.MustParseAddrPort("127.0.0.53:53")
+	}
 	anchors, err := w.DNS.Anchors()
 	if err != nil {
 		return nil, err
 	}
-	through := daemon.Network{DialDNS: w.DNS.Dial, DialHTTPS: w.Web.Dial, Roots: w.Web.Roots(), Anchors: anchors}
+	through := daemon.Network{DialDNS: w.DNS.Dial, DialHTTPS: w.Web.Dial, Roots: w.Web.Roots(), Anchors: anchors, Postfix: new(postfix.Host)}
 	stack, err := daemon.NewStack(&here, keep, through, log)
 	if err != nil {
 		return nil, err
 	}
 	d := &policyd{stack: stack, keep: keep}
-	// The first question would probe the resolver, which steps would count.
+	// The first question would probe the resolvers, which steps would count.
 	stack.Resolver.Probe(context.Background())
+	stack.LookAtMTA(context.Background())
 	stack.Start()
 	listener := world.NewListener("socketmap")
 	d.server = &postfixmap.Server{Handler: stack.Responder}

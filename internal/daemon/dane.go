@@ -1,0 +1,305 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"tlsverdict/internal/config"
+	"tlsverdict/internal/postfix"
+	"tlsverdict/internal/resolve"
+	"tlsverdict/internal/verdict"
+)
+
+const (
+	// firstLook is how long an answer waits to learn how Postfix enforces DANE.
+	firstLook = 5 * time.Second
+	// printLook is how long the lines for main.cf wait for the same.
+	printLook = 2 * time.Second
+	// lookAgain is the time from one look to the next; while its resolver does not
+	// work as it should, it grows from soonAgain to oftenAgain, so that one that
+	// starts a moment after this program is found at once.
+	lookAgain  = 5 * time.Minute
+	oftenAgain = time.Minute
+	soonAgain  = 2 * time.Second
+)
+
+// What the operator can do.
+const (
+	wayOutResolver = "run a validating resolver on this host, and let Postfix's resolv.conf name it and nothing else; " + wayOutSay
+	wayOutSay      = `or name the one that it uses in [postfix] dane_resolver, or set [postfix] dane = "fingerprint" or "native" to end this search`
+	wayOutLevel    = "smtp_dns_support_level = dnssec in main.cf"
+	wayOutDigest   = "smtp_tls_fingerprint_digest = sha256 in main.cf"
+)
+
+// mta knows how the Postfix on this host can hold hosts to their TLSA records: by
+// itself, where it has a resolver that validates, or by fingerprints. It looks
+// once before the first answer, and again from time to time.
+type mta struct {
+	// without says that there is no DANE, so that nobody need look.
+	without bool
+	setting config.DANE
+	// resolver is the one that Postfix uses, if the operator says so.
+	resolver netip.AddrPort
+	host     postfix.Host
+	timeout  time.Duration
+	dial     func(ctx context.Context, network, address string) (net.Conn, error)
+	// changed is told after what enforcement returns has changed.
+	changed func()
+	log     *slog.Logger
+
+	mu sync.Mutex
+	// looking is closed when the look that is under way has ended; nil: none is.
+	looking chan struct{}
+	last    look
+}
+
+// look is what one look at Postfix found.
+type look struct {
+	// done tells a look from none.
+	done bool
+	// native: Postfix can look TLSA records up, and believe the answers.
+	native bool
+	// because is why, or why not; wayOut what would change that.
+	because, wayOut string
+	// silent: its resolvers gave no answer, so that nothing can be said of them.
+	silent bool
+	// sick: they should work and do not, so that they may soon.
+	sick bool
+	// digest is the kind of fingerprints that Postfix compares; "" is not known.
+	digest string
+}
+
+func newMTA(cfg *config.Config, through Network, log *slog.Logger) *mta {
+	m := &mta{
+		without: cfg.DNS.DNSSEC == config.DNSSECOff,
+		setting: cfg.Postfix.DANE, resolver: cfg.Postfix.DANEResolver, host: postfix.Here(),
+		timeout: cfg.DNS.Timeout, dial: through.DialDNS, changed: func() {}, log: log,
+	}
+	if through.Postfix != nil {
+		m.host = *through.Postfix
+	}
+	return m
+}
+
+// enforcement is how Postfix can enforce DANE. Before the first look has ended it
+// waits for it, for firstLook at most; while nothing is known it is fingerprints,
+// which are right for every Postfix.
+func (m *mta) enforcement(ctx context.Context) verdict.Enforcement {
+	if m.without {
+		return verdict.ByFingerprint
+	}
+	switch m.setting {
+	case config.DANENative:
+		return verdict.Native
+	case config.DANEFingerprint:
+		return verdict.ByFingerprint
+	case config.DANEAuto:
+		if !m.known().done {
+			ctx, cancel := context.WithTimeout(ctx, firstLook)
+			defer cancel()
+			m.look(ctx)
+		}
+		if m.known().native {
+			return verdict.Native
+		}
+		return verdict.ByFingerprint
+	}
+	panic(fmt.Sprintf("daemon: dane setting %v", m.setting))
+}
+
+// needsDigest reports whether main.cf should say which fingerprints to compare. It
+// does not keep the daemon from being ready for long.
+func (m *mta) needsDigest(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, printLook)
+	defer cancel()
+	return !m.without && m.enforcement(ctx) == verdict.ByFingerprint
+}
+
+func (m *mta) known() look {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.last
+}
+
+// watch looks at once and then again and again, until ctx ends.
+func (m *mta) watch(ctx context.Context) {
+	pause := soonAgain
+	for {
+		m.look(ctx)
+		wait := lookAgain
+		if m.known().sick {
+			wait, pause = pause, min(2*pause, oftenAgain)
+		} else {
+			pause = soonAgain
+		}
+		timer := time.NewTimer(wait - time.Duration(rand.Int64N(int64(wait)/5+1)))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		}
+	}
+}
+
+// look looks now, or joins the look that is under way. It ends before that when ctx
+// does; the look then goes on.
+func (m *mta) look(ctx context.Context) {
+	m.mu.Lock()
+	done := m.looking
+	if done == nil {
+		done = make(chan struct{})
+		m.looking = done
+		go func() {
+			// The time-outs of its questions and runs bound it.
+			m.take(m.examine(context.WithoutCancel(ctx)))
+			m.mu.Lock()
+			m.looking = nil
+			m.mu.Unlock()
+			close(done)
+		}()
+	}
+	m.mu.Unlock()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+}
+
+// take makes a look the last one, tells of what has changed, and has verdicts
+// dropped that rest on the old one.
+func (m *mta) take(now look) {
+	m.mu.Lock()
+	before := m.last
+	if now.silent && before.native {
+		// A resolver that restarts: while it says nothing, Postfix delivers nothing.
+		now.native, now.because, now.wayOut = true, before.because, before.wayOut
+	}
+	m.last = now
+	m.mu.Unlock()
+	if before.native != now.native && m.setting == config.DANEAuto {
+		m.changed()
+	}
+	m.report(before, now)
+}
+
+// report writes one record where something has changed.
+func (m *mta) report(before, now look) {
+	fingerprints := m.setting == config.DANEFingerprint || m.setting == config.DANEAuto && !now.native
+	if !before.done || before.native != now.native || before.because != now.because && !now.native {
+		switch {
+		case m.setting == config.DANEFingerprint && before.done:
+		case m.setting == config.DANEFingerprint:
+			m.log.Info("DANE is answered as fingerprints, as configured")
+		case now.native:
+			m.log.Info("DANE is left to Postfix", "because", now.because)
+		case m.setting == config.DANENative:
+			m.log.Error("DANE is left to Postfix, as configured, and it cannot do it: mail is held up, or goes out without DANE",
+				"because", now.because, "way_out", now.wayOut)
+		default:
+			m.log.Warn("DANE is answered as fingerprints", "because", now.because, "way_out", now.wayOut)
+		}
+	}
+	if fingerprints && wrongDigest(now.digest) && (now.digest != before.digest || before.native) {
+		m.log.Error("Postfix compares fingerprints of another kind: it defers all mail to domains with DANE",
+			"digest", now.digest, "way_out", wayOutDigest)
+	}
+}
+
+func wrongDigest(digest string) bool { return digest != "" && digest != postfix.Sha256 }
+
+// examine looks at Postfix, and at the resolvers that it has.
+func (m *mta) examine(ctx context.Context) look {
+	setup, err := m.host.Examine(ctx)
+	l := look{done: true, digest: setup.Digest}
+	if m.setting == config.DANEFingerprint {
+		return l
+	}
+	servers := []netip.AddrPort{m.resolver}
+	switch {
+	case m.resolver.IsValid():
+	case err != nil:
+		l.because, l.wayOut = err.Error(), "let policyd run postconf and read Postfix's configuration, "+wayOutSay
+		return l
+	default:
+		if servers, err = resolve.SystemServers(setup.ResolvConf); err != nil {
+			l.because, l.wayOut = err.Error(), "let policyd read that file, "+wayOutSay
+			return l
+		}
+	}
+	if setup.Version != "" && !setup.DNSSEC {
+		l.because, l.wayOut = "Postfix does not ask for DNSSEC", wayOutLevel
+		return l
+	}
+	m.probe(ctx, &l, servers)
+	return l
+}
+
+// probe asks the resolvers. Each that Postfix may ask must validate, and be where
+// nobody can speak for it.
+func (m *mta) probe(ctx context.Context, l *look, servers []netip.AddrPort) {
+	if i := slices.IndexFunc(servers, func(s netip.AddrPort) bool { return !s.Addr().Unmap().IsLoopback() }); i >= 0 {
+		l.because, l.wayOut = fmt.Sprintf("Postfix's resolver %s is not on this host", servers[i]), wayOutResolver
+		return
+	}
+	r, err := resolve.New(resolve.Config{Servers: servers, Mode: resolve.TrustAD, Timeout: m.timeout, Dial: m.dial})
+	if err != nil {
+		l.because, l.wayOut = err.Error(), wayOutResolver
+		return
+	}
+	l.native, l.silent = true, true
+	names := make([]string, len(servers))
+	for i, s := range r.Probe(ctx).Servers {
+		names[i] = s.Addr.String()
+		l.native = l.native && s.Validates
+		l.silent = l.silent && (s.Validates || !s.Answers)
+		if l.because == "" && !s.Validates {
+			// What the probe would have the operator do is about policyd's own
+			// resolvers.
+			problem, _, _ := strings.Cut(s.Problem, ": ")
+			l.because, l.wayOut = "Postfix's resolver "+problem, wayOutResolver
+		}
+	}
+	l.sick = !l.native
+	l.silent = l.silent && !l.native
+	if l.native {
+		l.because = "its resolver validates: " + strings.Join(names, ", ")
+	}
+}
+
+// LookAtMTA looks now how Postfix enforces DANE, unless that is being done; answers
+// then wait for nothing but their lookups.
+func (s *Stack) LookAtMTA(ctx context.Context) { s.mta.look(ctx) }
+
+// CheckDANE looks once at the Postfix on this host and returns what keeps it from
+// doing what the configuration has it told, in a line each.
+func CheckDANE(ctx context.Context, cfg *config.Config) []string {
+	m := newMTA(cfg, Network{}, slog.New(slog.DiscardHandler))
+	if m.without {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, firstLook)
+	defer cancel()
+	m.look(ctx)
+	return m.faults(m.known())
+}
+
+// faults says what is wrong, and not what is merely not the best.
+func (m *mta) faults(l look) []string {
+	var out []string
+	if m.setting == config.DANENative && l.done && !l.native {
+		out = append(out, `postfix.dane = "native", and Postfix cannot do it: `+l.because+": "+l.wayOut)
+	}
+	if (m.setting == config.DANEFingerprint || m.setting == config.DANEAuto && !l.native) && wrongDigest(l.digest) {
+		out = append(out, "Postfix compares "+l.digest+" fingerprints, so that it defers all mail to domains with DANE: "+wayOutDigest)
+	}
+	return out
+}
