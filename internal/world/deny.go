@@ -164,6 +164,7 @@ func (d *DNS) denial(z *zone, name, source string) proof {
 		closest, next := z.hashedEncloser(c, name)
 		if next == "" {
 			p.add(z.nsec3(c, name))
+			p.open = z.signing.style != byOptOut && z.signing.hides()
 			break
 		}
 		p.add(z.nsec3(c, closest))
@@ -171,7 +172,7 @@ func (d *DNS) denial(z *zone, name, source string) proof {
 		if name != source {
 			p.add(z.nsec3(c, source))
 		}
-		p.open = z.signing.style == byOptOut
+		p.open = z.signing.hides()
 	}
 	return p
 }
@@ -186,7 +187,7 @@ func (d *DNS) expansion(z *zone, name string) proof {
 	case byNSEC3, byOptOut:
 		_, next := z.hashedEncloser(c, name)
 		p.add(z.nsec3(c, next))
-		p.open = z.signing.style == byOptOut
+		p.open = z.signing.hides()
 	case byCompact:
 		// Who signs on demand expands first.
 	}

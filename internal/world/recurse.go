@@ -114,27 +114,32 @@ func (d *DNS) above(z *zone) []*zone {
 	return all
 }
 
-// chained reports whether a zone and all above it are signed.
+// chained reports whether a zone and all above it are signed, in a way that resolvers
+// can check.
 func (d *DNS) chained(z *zone) bool {
-	return !slices.ContainsFunc(d.above(z), func(z *zone) bool { return !z.signed })
+	return !slices.ContainsFunc(d.above(z), func(z *zone) bool { return !z.signed || !z.signing.known() })
 }
 
 // spoilt reports whether a resolver that validates finds an answer bogus for what is
 // wrong around it: attackers between it and the zones, and signatures whose time it is
 // not.
 func (d *DNS) spoilt(r request, z *zone, name string) bool {
-	if !r.validates() || !d.chained(z) {
+	if !r.validates() {
 		return false
 	}
-	if d.attacks[target{"", name, r.rrtype}] != nil {
+	if d.chained(z) && d.attacks[target{"", name, r.rrtype}] != nil {
 		return true
 	}
-	for _, at := range d.above(z) {
-		if at.status.Kind == Bogus || d.attacks[target{"", at.apex, dns.TypeDS}] != nil || d.attacks[target{"", at.apex, dns.TypeDNSKEY}] != nil {
+	all := d.above(z)
+	for _, at := range slices.Backward(all) {
+		if d.attacks[target{"", at.apex, dns.TypeDS}] != nil || d.attacks[target{"", at.apex, dns.TypeDNSKEY}] != nil {
 			return true
 		}
+		if !at.signed || !at.signing.known() {
+			return false
+		}
 		from, to := at.signing.times(d.now())
-		if here := time.Now(); here.Before(from) || here.After(to) {
+		if here := time.Now(); at.status.Kind == Bogus || here.Before(from) || here.After(to) {
 			return true
 		}
 	}
@@ -165,6 +170,9 @@ func (d *DNS) look(z *zone, name string, r request) piece {
 		w.piece.answer = append(w.piece.answer, &dns.CNAME{
 			Hdr: dns.RR_Header{Name: name, Rrtype: dns.TypeCNAME, Class: dns.ClassINET, Ttl: rr.Hdr.Ttl}, Target: w.next,
 		})
+		if r.rrtype == dns.TypeCNAME {
+			w.next = ""
+		}
 		return w.piece
 	}
 	source, c := name, d.chainOf(z)

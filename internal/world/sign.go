@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -122,6 +123,17 @@ func (s *signing) times(now time.Time) (from, to time.Time) {
 	at := now.Truncate(resign)
 	return at.Add(-24 * time.Hour), at.Add(2 * resign)
 }
+
+// known reports whether validators of today can check the signatures (RFC 9904 §3).
+func (s *signing) known() bool {
+	return slices.Contains([]uint8{
+		dns.RSASHA256, dns.RSASHA512, dns.ECDSAP256SHA256, dns.ECDSAP384SHA384, dns.ED25519,
+	}, s.algorithm) && slices.Contains([]uint8{dns.SHA1, dns.SHA256, dns.SHA384}, s.digest)
+}
+
+// hides reports whether a denial leaves open what is there: in an opt-out span, or for
+// more iterations than validators are willing to make (RFC 9276 §3.2).
+func (s *signing) hides() bool { return s.style == byOptOut || s.iterations > 50 }
 
 // key is a key of a zone.
 type key struct {
