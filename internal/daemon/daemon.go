@@ -349,12 +349,11 @@ func (d *daemon) ServeMap(ctx context.Context, req postfixmap.Request, reply []b
 
 // announce prints what to put in main.cf, and tells systemd.
 func (d *daemon) announce(ctx context.Context, listeners []net.Listener) {
-	for _, l := range listeners {
-		fmt.Fprintf(d.opt.Stdout, "# main.cf\nsmtp_tls_policy_maps = socketmap:%s:postfix\nsmtp_dns_support_level = dnssec\nsmtp_tls_security_level = may\nsmtp_tls_CAfile = /etc/ssl/certs/ca-certificates.crt\n", address(l))
+	if len(listeners) > 0 {
+		fmt.Fprintf(d.opt.Stdout, "# main.cf\nsmtp_tls_policy_maps = socketmap:%s:postfix\nsmtp_dns_support_level = dnssec\nsmtp_tls_security_level = may\nsmtp_tls_CAfile = /etc/ssl/certs/ca-certificates.crt\n", address(listeners[0]))
 		if d.stack.Load().mta.needsDigest(ctx) {
 			fmt.Fprintln(d.opt.Stdout, "smtp_tls_fingerprint_digest = sha256")
 		}
-		break
 	}
 	d.notify(sd.SdNotifyReady)
 }
