@@ -149,6 +149,11 @@ func TestIslands(t *testing.T) {
 		z.deny(m, "nowhere.example.com.", "*.example.com.")
 	})
 	refused(t, ask("nowhere.sub.example.com.", dns.TypeA), NoDenial)
+	// Nor do its signatures count there.
+	w.tamper = forQuery("mx.sub.example.com.", dns.TypeA, func(m *dns.Msg) {
+		m.Answer = z.signed([]dns.RR{mustRR(t, "mx.sub.example.com. 60 IN A 198.51.100.66")})
+	})
+	refused(t, ask("mx.sub.example.com.", dns.TypeA), NoSignature)
 	// The parent's word on its DS counts all the same.
 	want(t, ask("sub.example.com.", dns.TypeDS), verdict.Found, verdict.Secure)
 	// Anchors of unsupported algorithms only: nothing can be proven, and to call all of it

@@ -306,6 +306,9 @@ func TestAlgorithms(t *testing.T) {
 func TestPublicExponent(t *testing.T) {
 	w := newWorld(t)
 	k := w.bigRSA("example.", 1024, big.NewInt(65537))
+	for k.signer.(bigRSA).n.Bit(1022) == 1 { // leave room above the modulus
+		k = w.bigRSA("example.", 1024, big.NewInt(65537))
+	}
 	sum := make([]byte, 32)
 	sig, err := k.signer.Sign(nil, sum, crypto.SHA256)
 	if err != nil {
@@ -325,9 +328,18 @@ func TestPublicExponent(t *testing.T) {
 	if key.exponentiate(sum, append([]byte{0}, sig...)) == nil {
 		t.Error("a longer signature is accepted")
 	}
-	over := new(big.Int).Add(new(big.Int).SetBytes(sig), key.n)
-	if over.BitLen() <= 1024 && key.exponentiate(sum, over.FillBytes(make([]byte, 128))) == nil {
-		t.Error("a signature above the modulus is accepted")
+	// The same number once more around the modulus, where it still has its size.
+	for i := 0; ; i++ {
+		sum[0], sum[1] = byte(i), byte(i>>8)
+		if sig, err = k.signer.Sign(nil, sum, crypto.SHA256); err != nil || i == 1<<16-1 {
+			t.Fatal(err)
+		}
+		if over := new(big.Int).Add(new(big.Int).SetBytes(sig), key.n); over.BitLen() <= 1024 {
+			if key.exponentiate(sum, over.FillBytes(make([]byte, 128))) == nil {
+				t.Error("a signature above the modulus is accepted")
+			}
+			break
+		}
 	}
 }
 
@@ -556,4 +568,42 @@ func TestReplayedWildcardHidesNoCut(t *testing.T) {
 			t.Errorf("%v", a)
 		}
 	}
+}
+
+// TestAliasesWhereDSIsAsked: what a DNAME and an expanded alias show of zone cuts.
+func TestAliasesWhereDSIsAsked(t *testing.T) {
+	// Below a DNAME nothing is asked for.
+	w := standard(t)
+	w.tamper = forQuery("a.host.old.example.com.", dns.TypeA, func(m *dns.Msg) {
+		m.Answer, m.Ns = []dns.RR{mustRR(t, "a.host.old.example.com. 60 IN A 198.51.100.66")}, nil
+	})
+	refused(t, w.lookup("a.host.old.example.com.", dns.TypeA), NoSignature)
+	s := w.validator().Session(w)
+	defer s.Close()
+	if z, err := s.zoneOf(t.Context(), mustName("a.b.c.d.e.f.g.h.old.example.com.")); err != nil || z.apex != mustName("example.com.") {
+		t.Errorf("%v %v", z, err)
+	}
+	if got := w.count("a.b.c.d.e.f.g.h.old.example.com.", dns.TypeDS); got != 0 {
+		t.Errorf("a name below a DNAME was asked for %d times", got)
+	}
+	// A DNAME that was expanded from a wildcard shows nothing.
+	z := w.zones["example.com."]
+	z.add("*.dwild DNAME new")
+	w.tamper = func(q Query, m *dns.Msg) *dns.Msg {
+		if q.Name == "x.y.dwild.example.com." {
+			m.Answer, m.Rcode = renamed(z.signed(z.get("*.dwild.example.com.", dns.TypeDNAME)), "y.dwild.example.com."), dns.RcodeSuccess
+			z.denyNames(m, "y.dwild.example.com.")
+			if q.Type == dns.TypeA {
+				m.Answer = []dns.RR{mustRR(t, "x.y.dwild.example.com. 60 IN A 198.51.100.66")}
+			}
+		}
+		return m
+	}
+	refused(t, w.lookup("x.y.dwild.example.com.", dns.TypeA), BadSignature)
+	// In an opt-out span, a name that a wildcard stands for may be an unsigned delegation.
+	w = standard(t)
+	w.tamper = forQuery("one.cwild.optout.org.", dns.TypeA, func(m *dns.Msg) {
+		m.Answer, m.Ns = []dns.RR{mustRR(t, "one.cwild.optout.org. 60 IN A 192.0.2.66")}, nil
+	})
+	want(t, w.lookup("one.cwild.optout.org.", dns.TypeA), verdict.Found, verdict.Insecure)
 }

@@ -59,6 +59,9 @@ func TestPublishedExamples(t *testing.T) {
 // TestLeastTTLOfASet: records of one set with different TTLs are an error of a server,
 // and the least one counts (RFC 2181 §5).
 func TestLeastTTLOfASet(t *testing.T) {
+	if seconds(1<<31) != 0 || seconds(1<<31-1) != forever {
+		t.Error("a TTL with the top bit is not zero (RFC 2181 §8)")
+	}
 	for _, n := range []string{"example.com.", "plain.org."} {
 		w := standard(t)
 		w.tamper = forQuery(n, dns.TypeMX, func(m *dns.Msg) {

@@ -106,6 +106,42 @@ func TestOnesFailureIsNotAnothers(t *testing.T) {
 	}
 }
 
+// picky is an upstream of one session that has two servers, the first of which lies. It
+// avoids whom it asked before, as far as it knows.
+type picky struct {
+	w    *world
+	mu   sync.Mutex
+	sent map[string]bool
+}
+
+func (p *picky) Exchange(ctx context.Context, q Query) (*dns.Msg, error) {
+	m, err := p.w.Exchange(ctx, q)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if q.Again == 0 || !p.sent[q.subject()] {
+		p.sent[q.subject()] = true
+		stripped(m)
+	}
+	return m, err
+}
+
+// TestALieIsNotShared: who got a reply through another session does not know who sent it,
+// and could ask the same liar again.
+func TestALieIsNotShared(t *testing.T) {
+	w := standard(t)
+	v := w.validator()
+	first := v.Session(&picky{w: w, sent: make(map[string]bool)})
+	defer first.Close()
+	for _, q := range []Query{{Name: ".", Type: dns.TypeDNSKEY}, {Name: "com.", Type: dns.TypeDS}, {Name: "com.", Type: dns.TypeDNSKEY}} {
+		if _, err := first.ask(t.Context(), q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := v.Session(&picky{w: w, sent: make(map[string]bool)})
+	defer s.Close()
+	want(t, s.Lookup(t.Context(), "example.com.", dns.TypeMX), verdict.Found, verdict.Secure)
+}
+
 func bare(q Query) *dns.Msg {
 	m := new(dns.Msg)
 	m.SetQuestion(q.Name, q.Type)
