@@ -6,7 +6,7 @@ BIN ?= bin
 FUZZTIME ?= 30s
 export CGO_ENABLED ?= 0
 
-.PHONY: build run test unit race lint lab setup toolchain fuzz bench clean
+.PHONY: build run test unit race lint lab setup toolchain differential fuzz bench bench-dnssec clean
 
 build: ## the binary, static
 	$(GO) build -trimpath -o $(BIN)/policyd ./cmd/policyd
@@ -37,6 +37,14 @@ setup: ## what the lab needs, through apt
 lab: setup ## real Postfix, real Unbound, real TLS in network namespaces
 	TLSVERDICT_LAB=1 $(GO) test -count=1 -v ./lab/
 
+SEED ?= 1
+# Runs a test of the differential package for each root of the lab.
+beside = set -e; lab/setup | while read -r name dir; do echo "== $$name"; \
+	  TLSVERDICT_PEERS="$$dir" $(1) $(GO) test -count=1 -v -run '^$(2)$$' ./internal/resolve/dnssec/differential </dev/null; done
+
+differential: setup ## our DNSSEC validator beside unbound and delv
+	@$(call beside,TLSVERDICT_DIFFERENTIAL=$(SEED),TestDifferential)
+
 fuzz: ## every fuzz target for FUZZTIME each
 	@set -e; for pkg in $$($(GO) list ./...); do \
 	  for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
@@ -45,6 +53,9 @@ fuzz: ## every fuzz target for FUZZTIME each
 
 bench: ## the benchmarks; docs/performance.md says what they mean
 	$(GO) test -run '^$$' -bench . -benchmem ./internal/... ./postfixmap/
+
+bench-dnssec: setup ## what DNSSEC proof costs, beside unbound
+	@$(call beside,TLSVERDICT_BENCH_DNSSEC=1,TestBeside)
 
 clean:
 	rm -rf $(BIN)

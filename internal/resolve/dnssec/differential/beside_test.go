@@ -87,9 +87,16 @@ func TestServant(t *testing.T) {
 		for i := range measured + delayed {
 			d := r.domain(i)
 			for _, q := range []question{
-				{d, dns.TypeMX}, {d, dns.TypeDS}, {d, dns.TypeDNSKEY}, {"_mta-sts." + d, dns.TypeTXT},
-				{"mx1." + d, dns.TypeA}, {"mx1." + d, dns.TypeAAAA}, {"mx2." + d, dns.TypeA}, {"mx2." + d, dns.TypeAAAA},
-				{"_25._tcp.mx1." + d, dns.TypeTLSA}, {"_25._tcp.mx2." + d, dns.TypeTLSA},
+				{d, dns.TypeMX},
+				{d, dns.TypeDS},
+				{d, dns.TypeDNSKEY},
+				{"_mta-sts." + d, dns.TypeTXT},
+				{"mx1." + d, dns.TypeA},
+				{"mx1." + d, dns.TypeAAAA},
+				{"mx2." + d, dns.TypeA},
+				{"mx2." + d, dns.TypeAAAA},
+				{"_25._tcp.mx1." + d, dns.TypeTLSA},
+				{"_25._tcp.mx2." + d, dns.TypeTLSA},
 			} {
 				in.reply(q)
 			}
@@ -152,7 +159,7 @@ func TestBeside(t *testing.T) {
 		return
 	}
 	addr, anchors := startServant(t)
-	u := startUnbound(t, anchors, addr)
+	u := startUnbound(findPrograms(t), anchors, addr)
 	fmt.Printf("%-36s %10s %13s %10s %7s\n", "", "CPU, ms", "unbound, ms", "questions", "rounds")
 	for _, r := range besideRows() {
 		f := r.measure(t, u, anchors)

@@ -115,7 +115,9 @@ func TestDifferential(t *testing.T) {
 	in := newInternet(t)
 	specimens := generate(in, seed, workload{sound: 300, standing: 14, damaged: 16})
 	addr := in.serve(t)
-	us, them, slow := newOurs(t, in), startUnbound(t, in.anchors(), addr), newDelv(t, in, addr)
+	peers := findPrograms(t)
+	us, them, slow := newOurs(t, in), startUnbound(peers, in.anchors(), addr), newDelv(peers, in, addr)
+	fmt.Printf("%s, %s\n", peers.version(unboundPath, "-V"), peers.version(delvPath, "-v"))
 	c := &tally{questions: make(map[string]int), agreed: make(map[string]int), explained: make(map[string]map[string]int)}
 	t.Run("ask", func(t *testing.T) {
 		work := make(chan *specimen)

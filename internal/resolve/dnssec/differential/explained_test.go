@@ -1,7 +1,10 @@
 package differential
 
 import (
+	"os"
 	"slices"
+	"strings"
+	"testing"
 	"time"
 
 	"github.com/miekg/dns"
@@ -36,7 +39,7 @@ type comparison struct {
 func explanations() []explanation {
 	any3, no, yes := []worth{failed, insecure, secure}, []worth{failed}, []worth{insecure, secure}
 	return []explanation{
-		{"alias with an empty signature", no, yes, "RFC 4035 §5.3.3", comparison.emptySeal},
+		{"alias with an empty signature", []worth{failed, insecure}, yes, "RFC 4035 §5.3.3", comparison.emptySeal},
 		{"RSASHA1", []worth{insecure}, []worth{secure}, "RFC 9905 §2", func(c comparison) bool {
 			return c.signedOnlyBy(dns.RSASHA1, dns.RSASHA1NSEC3SHA1)
 		}},
@@ -174,4 +177,19 @@ func (c comparison) otherSynthesis() bool {
 		}
 	}
 	return false
+}
+
+// TestExplanationsAreDocumented: docs/dnssec.md has a row for each, with its section.
+func TestExplanationsAreDocumented(t *testing.T) {
+	text, err := os.ReadFile("../../../../docs/dnssec.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range explanations() {
+		_, row, ok := strings.Cut(string(text), "\n| "+e.name+" | ")
+		row, _, _ = strings.Cut(row, "\n")
+		if !ok || !strings.Contains(row, e.cite) {
+			t.Errorf("docs/dnssec.md has no row %q with %q", e.name, e.cite)
+		}
+	}
 }

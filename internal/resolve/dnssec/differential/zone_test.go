@@ -225,7 +225,7 @@ func (z *zone) sign(s *signer, rrs []dns.RR, from, to time.Duration) *dns.RRSIG 
 		Inception: uint32(z.in.now.Add(from).Unix()), Expiration: uint32(z.in.now.Add(to).Unix()),
 	}
 	if s.key == nil {
-		sig.Signature = base64.StdEncoding.EncodeToString([]byte(strings.Repeat("nobody can check this", 3)))
+		sig.Signature = meaningless()
 	} else if err := sig.Sign(s.key, rrs); err != nil {
 		z.in.t.Fatal(z.apex, err)
 	}
@@ -257,12 +257,29 @@ func newKeyring(t testing.TB) *keyring {
 
 func (k *keyring) generate(zone string, algorithm uint8, bits int) *signer {
 	k.t.Helper()
-	rr := &dns.DNSKEY{Hdr: dns.RR_Header{Name: zone, Rrtype: dns.TypeDNSKEY, Class: dns.ClassINET, Ttl: 3600}, Flags: 257, Protocol: 3, Algorithm: algorithm}
-	private, err := rr.Generate(bits)
-	if err != nil {
-		k.t.Fatal(err)
+	for {
+		rr := &dns.DNSKEY{Hdr: dns.RR_Header{Name: zone, Rrtype: dns.TypeDNSKEY, Class: dns.ClassINET, Ttl: 3600}, Flags: 257, Protocol: 3, Algorithm: algorithm}
+		private, err := rr.Generate(bits)
+		if err != nil {
+			k.t.Fatal(err)
+		}
+		if !mayHaveTagZero(*rr) {
+			return &signer{rr: rr, key: private.(crypto.Signer)}
+		}
 	}
-	return &signer{rr: rr, key: private.(crypto.Signer)}
+}
+
+// mayHaveTagZero reports a key that would have the tag 0 in one of the ways in which
+// keys are used here: the library does not sign with such keys.
+func mayHaveTagZero(rr dns.DNSKEY) bool {
+	for _, rr.Flags = range []uint16{1, 256, 257, 257 | dns.REVOKE} {
+		for _, rr.Algorithm = range []uint8{rr.Algorithm, dns.RSASHA1, dns.RSASHA1NSEC3SHA1, dns.RSASHA256, dns.RSASHA512} {
+			if rr.KeyTag() == 0 {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // key makes a key that does nothing yet. turn tells the RSA keys of one zone apart.
@@ -280,10 +297,16 @@ func (k *keyring) key(zone string, algorithm uint8, turn int) *signer {
 	}
 	rr := *k.generate(zone, dns.ED25519, 256).rr
 	rr.Algorithm = algorithm
-	if algorithm == dns.PRIVATEDNS { // its key begins with a name (RFC 4034 appendix A.1.1)
-		rr.PublicKey = base64.StdEncoding.EncodeToString([]byte("\x07example\x00 and what its owner likes"))
+	if algorithm == dns.PRIVATEDNS {
+		rr.PublicKey = meaningless()
 	}
 	return &signer{rr: &rr}
+}
+
+// meaningless is a key or a signature that nobody can make anything of. It begins with
+// the name of the algorithm's owner, as PRIVATEDNS wants it (RFC 4034, appendix A.1.1).
+func meaningless() string {
+	return base64.StdEncoding.EncodeToString([]byte("\x07example\x00" + strings.Repeat("nobody can check this", 3)))
 }
 
 func (k *keyring) ksk(zone string, algorithm uint8, turn int) *signer {
