@@ -45,6 +45,7 @@ func plan() map[string]room {
 		"internal/world":      {ours: []string{"internal", "postfixmap"}, theirs: []string{"github.com/miekg/dns", "github.com/rogpeppe/go-internal", "github.com/google/go-cmp"}, why: "it is for tests"},
 		"internal/house":      {theirs: []string{"std"}, why: "it has no code"},
 		"cmd/policyd":         {ours: []string{"internal", "postfixmap"}, theirs: []string{"github.com/spf13/cobra"}, why: "flags, wiring, exit codes"},
+		"bench":               {ours: []string{"internal", "postfixmap"}, theirs: []string{"github.com/miekg/dns"}, why: "it is for tests"},
 		"lab":                 {ours: []string{"internal", "postfixmap"}, theirs: []string{"github.com/miekg/dns"}, why: "it is for tests"},
 	}
 }
@@ -53,9 +54,9 @@ func plan() map[string]room {
 // let more of them.
 func only() map[string][]string {
 	return map[string][]string{
-		"internal/config": {"cmd/policyd", "internal/daemon", "internal/world", "lab"},
-		"internal/world":  {"lab", "cmd/policyd"},
-		"internal/daemon": {"cmd/policyd", "internal/world", "lab"},
+		"internal/config": {"bench", "cmd/policyd", "internal/daemon", "internal/world", "lab"},
+		"internal/world":  {"bench", "lab", "cmd/policyd"},
+		"internal/daemon": {"bench", "cmd/policyd", "internal/world", "lab"},
 	}
 }
 
