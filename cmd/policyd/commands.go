@@ -63,7 +63,7 @@ func newCheckConfig(s streams) *cobra.Command {
 		Use:   "check-config",
 		Short: "say what is wrong with the configuration, with line and hint",
 		Args:  cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := daemon.LoadConfig(file)
 			if err == nil {
 				err = daemon.Check(cfg)
@@ -73,6 +73,9 @@ func newCheckConfig(s streams) *cobra.Command {
 			}
 			for _, w := range cfg.Warnings(time.Now()) {
 				fmt.Fprintf(s.err, "policyd: warning: %v\n", w)
+			}
+			for _, fault := range daemon.CheckDANE(cmd.Context(), cfg) {
+				fmt.Fprintf(s.err, "policyd: warning: %s\n", fault)
 			}
 			name := cfg.File
 			if name == "" {

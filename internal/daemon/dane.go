@@ -56,6 +56,8 @@ type mta struct {
 	log     *slog.Logger
 
 	mu sync.Mutex
+	// guessed says that enforcement has answered before anything was known.
+	guessed bool
 	// looking is closed when the look that is under way has ended; nil: none is.
 	looking chan struct{}
 	last    look
@@ -107,12 +109,20 @@ func (m *mta) enforcement(ctx context.Context) verdict.Enforcement {
 			defer cancel()
 			m.look(ctx)
 		}
-		if m.known().native {
-			return verdict.Native
-		}
-		return verdict.ByFingerprint
+		return m.answer()
 	}
 	panic(fmt.Sprintf("daemon: dane setting %v", m.setting))
+}
+
+// answer is what the last look comes to, or a guess.
+func (m *mta) answer() verdict.Enforcement {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.guessed = m.guessed || !m.last.done
+	if m.last.native {
+		return verdict.Native
+	}
+	return verdict.ByFingerprint
 }
 
 // needsDigest reports whether main.cf should say which fingerprints to compare. It
@@ -184,8 +194,9 @@ func (m *mta) take(now look) {
 		now.native, now.because, now.wayOut = true, before.because, before.wayOut
 	}
 	m.last = now
+	relied := before.done || m.guessed
 	m.mu.Unlock()
-	if before.native != now.native && m.setting == config.DANEAuto {
+	if relied && before.native != now.native && m.setting == config.DANEAuto {
 		m.changed()
 	}
 	m.report(before, now)

@@ -165,6 +165,7 @@ func (s *Stack) Quiesce() {
 func (s *Stack) Close() {
 	s.Quiesce()
 	s.Engine.Close()
+	s.Resolver.Close()
 }
 
 // trustAnchors reads what validation begins with; nil where nothing is validated.
