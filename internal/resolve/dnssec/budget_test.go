@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
+
+	"github.com/miekg/dns"
 )
 
 // TestBudgetByPrice: what is dear is had less often, and what was had costs nothing.
@@ -67,5 +70,67 @@ func TestHashesByPrice(t *testing.T) {
 		if _, ok := b.hash(mustName("n0.example."), c.p); !ok {
 			t.Error("a name is hashed twice")
 		}
+	}
+}
+
+// stubborn is a key that matches no signature, and counts how often it was tried.
+type stubborn struct{ tried *int }
+
+func (stubborn) price() int { return 0 }
+
+func (s stubborn) verify(_, _ []byte) error {
+	*s.tried++
+	return errSignature
+}
+
+// TestTriesAreBounded: of one set so many RRSIGs are tried, of one tag so many keys, and
+// of one message so many denials.
+func TestTriesAreBounded(t *testing.T) {
+	tried := 0
+	zone := mustName("example.")
+	keysOf := func(count int) *keys {
+		ks := &keys{zone: zone, suite: algorithms()}
+		for i := range count {
+			ks.list = append(ks.list, &key{tag: 7, algorithm: dns.ED25519, rdata: []byte{byte(i)}, load: func() (verifier, error) { return stubborn{&tried}, nil }})
+		}
+		return ks
+	}
+	now := time.Now()
+	sigs := func(count int) (list []signature) {
+		for i := range count {
+			list = append(list, signature{
+				algorithm: dns.ED25519, labels: 2, tag: 7, signer: zone, octets: []byte{byte(i)},
+				inception: uint32(now.Unix()) - 60, expiration: uint32(now.Unix()) + 60,
+			})
+		}
+		return list
+	}
+	for _, c := range []struct{ sigs, keys, want int }{
+		{1, 1, 1},
+		{maxTried, 1, maxTried},
+		{maxTried + 4, 1, maxTried},
+		{1, maxCollisions, maxCollisions},
+		{1, maxCollisions + 4, maxCollisions},
+		{maxTried, maxCollisions, MaxFailures}, // the sum has its own bound
+	} {
+		tried = 0
+		set := &rrset{owner: mustName("a.example."), rtype: dns.TypeA, rrs: []dns.RR{mustRR(t, "a.example. 60 IN A 192.0.2.1")}, sigs: sigs(c.sigs)}
+		if _, err := set.verify(keysOf(c.keys), now, new(Budget)); err == nil || tried != c.want {
+			t.Errorf("%d RRSIGs and %d keys: tried %d, want %d (%v)", c.sigs, c.keys, tried, c.want, err)
+		}
+	}
+	tried = 0
+	var m message
+	for i := range maxDenials + 4 {
+		n := fmt.Sprintf("n%d.example.", i)
+		m.authority = append(m.authority, &rrset{owner: mustName(n), rtype: dns.TypeNSEC, rrs: []dns.RR{mustRR(t, n+" 60 IN NSEC z.example. A")}, sigs: sigs(1)})
+	}
+	for range 2 {
+		if _, err := m.denials(keysOf(1), now, &Budget{spent: Spent{Failures: -maxDenials}}); err != nil {
+			t.Error(err)
+		}
+	}
+	if tried != 2*maxDenials {
+		t.Errorf("%d denials were looked at, want %d", tried/2, maxDenials)
 	}
 }
