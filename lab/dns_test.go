@@ -126,8 +126,7 @@ remote-control:
 	}
 	for file, text := range map[string]string{
 		"nsd.conf":      nsd.String(),
-		"local.conf":    d.unbound("local", local, "validator iterator"),
-		"provider.conf": d.unbound("provider", provider, "iterator"),
+		"provider.conf": d.unbound("provider", provider, forwards),
 		"root.hints":    fmt.Sprintf(". 60 NS ns.example.\nns.example. 60 A %s\n", nameServer),
 	} {
 		if err := os.WriteFile(d.path(file), []byte(text), 0o644); err != nil {
@@ -173,12 +172,17 @@ func (d nameServers) start(ctx context.Context, t *testing.T, internet namespace
 	})
 }
 
-// startLocal runs the resolver on the mail server, and waits until it validates.
-func (d nameServers) startLocal(ctx context.Context, t *testing.T, mta namespace) {
+// startLocal runs a resolver on the mail server, and waits until it does what it
+// shall.
+func (d nameServers) startLocal(t *testing.T, mta namespace, does string) {
 	t.Helper()
+	ctx := t.Context()
+	if err := os.WriteFile(d.path("local.conf"), []byte(d.unbound("local", local, does)), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	spawn(t, mta.command(ctx, d.root, "unbound", "-d", "-c", d.dir+"/local.conf"), d.path("local.log"))
 	d.await(ctx, t, mta, local, func(answer string) bool {
-		return strings.Contains(answer, " ad;") && strings.Contains(answer, "MX\t10 mx.dane.example.")
+		return strings.Contains(answer, " ad;") == (does == validates) && strings.Contains(answer, "MX\t10 mx.dane.example.")
 	})
 }
 

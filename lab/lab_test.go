@@ -139,7 +139,7 @@ func newLab(t *testing.T, version, root, binary string) *lab {
 		t.Fatal(err)
 	}
 	l.dns.start(ctx, t, l.net)
-	l.liar = startLiar(t, l.net, liarAddress, provider)
+	l.liar = startLiar(t, l.net, lying, provider)
 	return l
 }
 
@@ -185,11 +185,11 @@ func (l *lab) dane(t *testing.T) { l.batch(t, l.rows(calmDANE())) }
 // everything goes through three acts: calm, attack and outage.
 func (l *lab) everything(t *testing.T) {
 	l.batch(t, l.rows(calm()))
-	for _, domain := range slices.Sorted(maps.Keys(explained())) {
+	for _, domain := range slices.Sorted(maps.Keys(explained(l.setup))) {
 		t.Run("explain-"+domain, func(t *testing.T) {
 			text := l.policyd.explain(t.Context(), domain)
 			t.Log("\n" + text)
-			for _, w := range explained()[domain] {
+			for _, w := range explained(l.setup)[domain] {
 				if !strings.Contains(text, w) {
 					t.Errorf("the explanation lacks %q", w)
 				}
@@ -386,11 +386,9 @@ func (l *lab) report(t *testing.T, o outcome) {
 	domain := strings.ToLower(strings.TrimPrefix(o.question(), "[mx."))
 	domain, _, _ = strings.Cut(domain, "]")
 	fmt.Fprintf(&b, "policyd, about %s:\n", domain)
-	for line := range strings.Lines(l.policyd.said()) {
-		if strings.Contains(strings.ToLower(line), domain) {
-			fmt.Fprintf(&b, "  %s", line)
-		}
-	}
+	lines := slices.Collect(strings.Lines(l.policyd.said()))
+	lines = slices.DeleteFunc(lines, func(line string) bool { return !strings.Contains(strings.ToLower(line), domain) })
+	fmt.Fprintf(&b, "  %s", strings.Join(lines[:min(20, len(lines))], "  ")) // polling makes many
 	for _, h := range l.internet.hosts {
 		if strings.HasSuffix(h.name, domain) {
 			fmt.Fprintf(&b, "host:\n  %s\n", strings.Join(h.transcript(), "\n  "))

@@ -111,35 +111,40 @@ func forge(records ...string) lie {
 // nodata says that an owner has no records of a type. The zone's SOA stays, the
 // proof does not: there is none.
 func nodata(owner string, rrtype uint16) lie {
-	return func(q, reply *dns.Msg) bool {
-		if asked := q.Question[0]; !strings.EqualFold(asked.Name, owner) || asked.Qtype != rrtype {
-			return false
-		}
+	return about(owner, rrtype, func(reply *dns.Msg) {
 		reply.Rcode, reply.Answer = dns.RcodeSuccess, nil
 		reply.Ns = without(reply.Ns, dns.TypeRRSIG, dns.TypeNSEC, dns.TypeNSEC3)
-		return true
-	}
+	})
 }
 
-// nxdomain says that a name and all below it do not exist.
-func nxdomain(name string) lie {
-	return func(q, reply *dns.Msg) bool {
-		if !dns.IsSubDomain(name, q.Question[0].Name) {
-			return false
-		}
+// nxdomain says, asked for a type, that an owner does not exist.
+func nxdomain(owner string, rrtype uint16) lie {
+	return about(owner, rrtype, func(reply *dns.Msg) {
 		reply.Rcode, reply.Answer = dns.RcodeNameError, nil
 		reply.Ns = without(reply.Ns, dns.TypeRRSIG, dns.TypeNSEC, dns.TypeNSEC3)
-		return true
-	}
+	})
 }
 
 // servfail fails for one owner and type.
 func servfail(owner string, rrtype uint16) lie {
+	return about(owner, rrtype, func(reply *dns.Msg) {
+		reply.Rcode, reply.Answer, reply.Ns = dns.RcodeServerFailure, nil, nil
+	})
+}
+
+// bare takes the signatures from one set of records.
+func bare(owner string, rrtype uint16) lie {
+	return about(owner, rrtype, func(reply *dns.Msg) { reply.Answer = without(reply.Answer, dns.TypeRRSIG) })
+}
+
+// about changes the reply to one question.
+func about(owner string, rrtype uint16, change func(reply *dns.Msg)) lie {
 	return func(q, reply *dns.Msg) bool {
-		if asked := q.Question[0]; !strings.EqualFold(asked.Name, owner) || asked.Qtype != rrtype {
+		asked := q.Question[0]
+		if !strings.EqualFold(asked.Name, owner) || asked.Qtype != rrtype {
 			return false
 		}
-		reply.Rcode, reply.Answer, reply.Ns = dns.RcodeServerFailure, nil, nil
+		change(reply)
 		return true
 	}
 }
@@ -276,14 +281,15 @@ func TestLies(t *testing.T) {
 		{"nodata", nodata("A.example.", dns.TypeMX), dns.TypeMX, "NOERROR /", true},
 		{"nodata keeps SOA", nodata("a.example.", dns.TypeTLSA), dns.TypeTLSA, "NOERROR / SOA", true},
 		{"nodata elsewhere", nodata("b.example.", dns.TypeMX), dns.TypeMX, "NOERROR MX RRSIG /", false},
-		{"nxdomain", nxdomain("example."), dns.TypeMX, "NXDOMAIN /", true},
+		{"nxdomain", nxdomain("a.example.", dns.TypeMX), dns.TypeMX, "NXDOMAIN /", true},
 		{"servfail", servfail("a.example.", dns.TypeMX), dns.TypeMX, "SERVFAIL /", true},
+		{"bare", bare("a.example.", dns.TypeMX), dns.TypeMX, "NOERROR MX /", true},
 		{"unsigned", unsigned("a.example."), dns.TypeMX, "NOERROR MX /", true},
 		{"unsigned elsewhere", unsigned("b.example."), dns.TypeMX, "NOERROR MX RRSIG /", false},
 		{"stripped", stripped(), dns.TypeMX, "NOERROR MX /", true},
 		{"stripped denial", stripped(), dns.TypeTLSA, "NOERROR / SOA", true},
 		{"flagged", flagged(), dns.TypeMX, "NOERROR ad MX RRSIG /", true},
-		{"to the MTA only", toMTA(nxdomain("a.example.")), dns.TypeMX, "NOERROR MX RRSIG /", false},
+		{"to the MTA only", toMTA(nxdomain("a.example.", dns.TypeMX)), dns.TypeMX, "NOERROR MX RRSIG /", false},
 		{"resigned", resigned("a.example.", "a.example. 60 MX 1 x.example."), dns.TypeMX, "NOERROR MX=x.example. RRSIG /", true},
 		{"resigned keys", resigned("a.example."), dns.TypeDNSKEY, "NOERROR DNSKEY RRSIG /", true},
 	} {
@@ -302,7 +308,7 @@ func TestLies(t *testing.T) {
 // TestToMTA holds that the two askers are told apart by CD.
 func TestToMTA(t *testing.T) {
 	l := &liar{ask: honestly}
-	l.become(toMTA(nxdomain("a.example.")))
+	l.become(toMTA(nxdomain("a.example.", dns.TypeMX)))
 	w := &recorder{}
 	l.ServeDNS(w, new(dns.Msg).SetQuestion("a.example.", dns.TypeMX))
 	if w.reply.Rcode != dns.RcodeNameError {

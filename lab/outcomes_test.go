@@ -17,9 +17,9 @@ type outcome struct {
 }
 
 // outcome.prints holds "key:HOST" for the digest of a host's public key,
-// "certificate:HOST" for that of its certificate, or a digest itself. "TEMP" is
-// for what no fingerprint can say: mail is deferred then, whatever the row says
-// of it.
+// "certificate:HOST" for that of its certificate, or a digest itself, and at last
+// "sni:NAME" where how is another name than the host's. "TEMP" is for what no
+// fingerprint can say: mail is deferred then, whatever the row says of it.
 
 // What Postfix logs. "Verified" is said where the policy asked for a
 // certificate and got it, "Untrusted" and "Anonymous" where nothing was asked.
@@ -30,7 +30,7 @@ const (
 	noSTARTTLS = `TLS is required, but was not offered`
 	mismatch   = `Server certificate not (verified|trusted)`
 	// policyd answers TEMP: Postfix does not even look for a host.
-	deferredByPolicy = `relay=none.* dsn=4\.7\.5,.*TLS policy lookup error`
+	deferredByPolicy = `(?s)socketmap server temporary error: .*relay=none,.* dsn=4\.7\.5`
 )
 
 // secure returns the reply for an authenticated WebPKI connection.
@@ -39,7 +39,7 @@ func secure(match string) string {
 }
 
 // noKey is the digest in the TLSA records of those whom no key can please.
-const noKey = "FF:FF:FF:FF:FF:FF:FF:FF:FF:FF:FF:FF:FF:FF:FF:FF:FF:FF:FF:FF:FF:FF:FF:FF:FF:FF:FF:FF:FF:FF:FF:FF"
+const noKey = "ff:ff:ff:ff:ff:ff:ff:ff:ff:ff:ff:ff:ff:ff:ff:ff:ff:ff:ff:ff:ff:ff:ff:ff:ff:ff:ff:ff:ff:ff:ff:ff"
 
 // calm are the outcomes while nothing is attacked and everything is up that
 // testdata/internet.txtar does not say is down.
@@ -53,7 +53,7 @@ func calmDANE() []outcome {
 		{name: "dane-3-0-1", to: "dane301.example", reply: "OK dane-only", prints: "certificate:mx.dane301.example", status: "sent", log: verified, host: "mx.dane301.example", how: "sni"},
 		{name: "dane-2-1-1", to: "daneta.example", reply: "OK dane-only", prints: "TEMP", status: "sent", log: verified, host: "mx.daneta.example", how: "sni"},
 		{name: "dane-mismatch", to: "danebad.example", reply: "OK dane-only", prints: noKey, status: "deferred", log: mismatch},
-		{name: "dane-cname-mx", to: "danecname.example", reply: "OK dane-only", prints: "key:mx.danecname.example", status: "sent", log: verified, host: "mx.danecname.example", how: "sni"},
+		{name: "dane-cname-mx", to: "danecname.example", reply: "OK dane-only", prints: "key:mx.danecname.example sni:alias.danecname.example", status: "sent", log: verified, host: "mx.danecname.example", how: "sni"},
 		{name: "dane-without-mx", to: "daneapex.example", reply: "OK dane-only", prints: "key:daneapex.example", status: "sent", log: verified, host: "daneapex.example", how: "sni"},
 		// The host with TLSA is down; the other has none, and mail to it goes as by may.
 		{name: "dane-mixed-first-down", to: "danemixed.example", reply: "OK dane", prints: "TEMP", status: "sent", log: untrusted, host: "mx2.danemixed.example", how: "tls"},
@@ -136,13 +136,19 @@ func outage() []outcome {
 }
 
 // explained are the domains that policyd explain is shown on, and what its text
-// must name: the deciding section, and the line for Postfix.
-func explained() map[string][]string {
-	return map[string][]string{
+// must name: the deciding section, and the line for Postfix, or the way out.
+func explained(s setup) map[string][]string {
+	all := map[string][]string{
 		"dane.example":      {"RFC 7672", "dane-only"},
 		"sts.example":       {"RFC 8461", "secure match=mx.sts.example servername=hostname"},
 		"prefix.example":    {"starttls-mx.prefix.example", "secure match=starttls-mx.prefix.example servername=hostname"},
 		"danebogus.example": {"bogus", "TEMP"},
 		"plain.example":     {"mx.plain.example", "NOTFOUND"},
 	}
+	if s.prints {
+		all["dane.example"] = []string{"RFC 7672", "fingerprint match="}
+		all["daneta.example"] = []string{"2 1 1", `dane = "native"`, "[[override]]", "TEMP"}
+		all["danemixed.example"] = []string{"mx2.danemixed.example", `dane = "native"`, "[[override]]", "TEMP"}
+	}
+	return all
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -13,25 +14,33 @@ import (
 // is told of DNSSEC. One lab goes through all of them, one after another.
 type setup struct {
 	name     string
-	resolver string // what /etc/resolv.conf names, for policyd and for Postfix: local, provider or liar
+	resolver string // what /etc/resolv.conf names, for policyd and for Postfix
+	here     string // what the resolver on the mail server does: nothing, validates, forwards
 	dnssec   string // [dns] dnssec
 	dane     string // [postfix] dane
 	more     string // more of policyd.toml
+	lies     []lie  // what the liar says from the start on
 	prints   bool   // policyd tells Postfix the fingerprints of DANE, and does not leave DANE to it
-	lies     []lie  // what liar says from the start on
 	says     string // a regular expression that policyd's log matches: what it found out
 	acts     func(*lab, *testing.T)
 }
 
-// The resolvers that a setup may have.
+// Where a setup's resolver is.
 const (
-	// local validates, on the mail server itself.
+	// local is on the mail server itself.
 	local = "127.0.0.1"
 	// provider is somebody else's, out in the internet: it hands DNSSEC records on
 	// and validates nothing.
 	provider = "198.51.100.54"
-	// liar is like provider's, until it is told to lie.
-	liarAddress = "198.51.100.55"
+	// lying does the same, until it is told to lie.
+	lying = "198.51.100.55"
+)
+
+// What a resolver on the mail server does: unbound's module-config.
+const (
+	nothing   = ""
+	validates = "validator iterator"
+	forwards  = "iterator" // signatures too, but says nothing of what they are worth
 )
 
 // forgetful makes policyd drop a verdict soon, and so see soon that a resolver is
@@ -42,12 +51,30 @@ min_ttl = "1s"
 max_ttl = "2s"
 `
 
+// What policyd finds out about Postfix's resolver, with dane = "auto", and about its
+// own.
+const (
+	saysNative    = `DANE is left to Postfix" because="its resolver validates: 127\.0\.0\.1:53"`
+	saysElsewhere = `DANE is answered as fingerprints" because="Postfix's resolver \S+ is not on this host"`
+	saysForwards  = `DANE is answered as fingerprints" because="Postfix's resolver 127\.0\.0\.1:53 does not validate`
+	saysStripped  = `answers that pass through 198\.51\.100\.55:53 cannot be validated`
+)
+
 func setups() []setup {
 	return []setup{
 		// A validating resolver on the mail server.
-		{name: "native", resolver: local, dnssec: "validate", dane: "native", acts: (*lab).everything},
-		{name: "auto-native", resolver: local, dnssec: "validate", dane: "auto", acts: (*lab).dane},
-		{name: "trust-ad", resolver: local, dnssec: "trust-ad", dane: "native", acts: (*lab).dane},
+		{name: "native", resolver: local, here: validates, dnssec: "validate", dane: "native", acts: (*lab).everything},
+		{name: "auto-native", resolver: local, here: validates, dnssec: "validate", dane: "auto", says: saysNative, acts: (*lab).dane},
+		{name: "trust-ad", resolver: local, here: validates, dnssec: "trust-ad", dane: "native", acts: (*lab).dane},
+		// None.
+		{name: "fingerprint", resolver: provider, dnssec: "validate", dane: "fingerprint", prints: true, acts: (*lab).everything},
+		{name: "auto-fingerprint", resolver: provider, dnssec: "validate", dane: "auto", prints: true, says: saysElsewhere, acts: (*lab).dane},
+		// One that does not validate.
+		{name: "auto-forwarder", resolver: local, here: forwards, dnssec: "validate", dane: "auto", prints: true, says: saysForwards, acts: (*lab).dane},
+		// One that lies.
+		{name: "flagged", resolver: lying, dnssec: "validate", dane: "auto", lies: []lie{flagged()}, prints: true, says: saysElsewhere, acts: (*lab).dane},
+		{name: "stripped", resolver: lying, dnssec: "validate", dane: "fingerprint", lies: []lie{stripped()}, prints: true, says: saysStripped, acts: (*lab).stripped},
+		{name: "forged", resolver: lying, dnssec: "validate", dane: "fingerprint", lies: []lie{flagged()}, more: forgetful, prints: true, acts: (*lab).forged},
 	}
 }
 
@@ -64,8 +91,8 @@ func (l *lab) start(t *testing.T, s setup) {
 	if err := l.clean(); err != nil {
 		t.Fatal(err)
 	}
-	if s.resolver == local {
-		l.dns.startLocal(t.Context(), t, l.mta)
+	if s.here != nothing {
+		l.dns.startLocal(t, l.mta, s.here)
 	}
 	l.policyd.start(t.Context(), t)
 	l.postfix.start(t.Context(), t)
@@ -116,7 +143,11 @@ func (o outcome) in(s setup, in *internet) outcome {
 	case o.prints == "TEMP":
 		o.reply, o.status, o.log, o.log310, o.host, o.how = "TEMP", "deferred", deferredByPolicy, "", "", ""
 	default:
-		o.reply = "OK fingerprint match=" + in.fingerprints(o.prints) + " servername=hostname"
+		prints, sni, _ := strings.Cut(o.prints, " sni:")
+		o.reply = "OK fingerprint match=" + in.fingerprints(prints) + " servername=hostname"
+		if sni != "" {
+			o.how = "sni=" + sni
+		}
 	}
 	return o
 }
@@ -140,11 +171,11 @@ func (in *internet) fingerprints(words string) string {
 	return strings.Join(all, "|")
 }
 
-// colons writes a digest as Postfix's own tools do: AA:BB:CC.
+// colons writes a digest in hexadecimal as a policy line has it: aa:bb:cc.
 func colons(digest string) string {
 	var pairs []string
-	for i := 0; i+2 <= len(digest); i += 2 {
-		pairs = append(pairs, strings.ToUpper(digest[i:i+2]))
+	for pair := range slices.Chunk([]byte(digest), 2) {
+		pairs = append(pairs, string(pair))
 	}
 	return strings.Join(pairs, ":")
 }
@@ -158,12 +189,12 @@ func TestOutcomeInSetup(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	row := outcome{name: "a", reply: "OK dane-only", prints: "key:mx.dane.example AA:BB", status: "sent"}
+	row := outcome{name: "a", reply: "OK dane-only", prints: "key:mx.dane.example aa:bb", status: "sent"}
 	if got := row.in(setup{name: "s"}, in); got.recipient() != "a.s@" || got.reply != "OK dane-only" {
 		t.Errorf("without fingerprints: %+v", got)
 	}
 	got := row.in(setup{name: "s", prints: true}, in).reply
-	if want := regexp.MustCompile(`^OK fingerprint match=([0-9A-F]{2}:){31}[0-9A-F]{2}\|AA:BB servername=hostname$`); !want.MatchString(got) {
+	if want := regexp.MustCompile(`^OK fingerprint match=([0-9a-f]{2}:){31}[0-9a-f]{2}\|aa:bb servername=hostname$`); !want.MatchString(got) {
 		t.Errorf("with fingerprints: %q", got)
 	}
 	row.prints = "TEMP"
