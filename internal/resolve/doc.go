@@ -7,6 +7,7 @@
 // an absence (RFC 7672 §2.1.2).
 //
 //	r, err := resolve.New(resolve.Config{Mode: resolve.Validate})
+//	defer r.Close()
 //	go r.Watch(ctx)             // probes the servers, logs when that changes
 //	s := r.Session()            // one destination
 //	defer s.Close()

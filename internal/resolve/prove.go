@@ -22,8 +22,8 @@ type validating struct {
 	anchors *dnssec.Anchors
 }
 
-func newValidating(anchors *dnssec.Anchors, clock func() time.Time) validating {
-	return validating{dnssec.New(dnssec.Config{Anchors: anchors, Clock: clock}), anchors}
+func newValidating(r *Resolver, anchors *dnssec.Anchors) validating {
+	return validating{dnssec.New(dnssec.Config{Anchors: anchors, Clock: r.now, Refresh: background{r}}), anchors}
 }
 
 // CD keeps a validating server from answering SERVFAIL where its own view differs,
@@ -94,19 +94,15 @@ func (t trail) Steps() []string {
 type upstream struct{ s *Session }
 
 // Exchange implements dnssec.Upstream. What did not hold is asked for at another
-// server, or, where there is none, without CD: a validating server then gives no
-// answer that it holds to be bogus, and looks for a better one (RFC 4035 §4.7).
+// server, which then comes first in the whole session; or, where there is none, without
+// CD: a validating server then gives no answer that it holds to be bogus, and looks for
+// a better one (RFC 4035 §4.7).
 func (u upstream) Exchange(ctx context.Context, q dnssec.Query) (*dns.Msg, error) {
-	in := inquiry{question{q.Name, q.Type, dns.ClassINET}, u.s.r.scheme.bits(), u.s.r.order()}
-	if q.Again > 0 {
-		doubted := u.s.sentBy(in.question)
-		in.servers = append(
-			slices.DeleteFunc(slices.Clone(in.servers), func(srv *server) bool { return slices.Contains(doubted, srv) }),
-			doubted...)
-		if len(in.servers) == len(doubted) {
-			in.bits.header &^= bitCD
-		}
+	in := inquiry{question: question{q.Name, q.Type, dns.ClassINET}, bits: u.s.r.scheme.bits()}
+	if q.Again > 0 && u.s.doubt(in.question) {
+		in.bits.header &^= bitCD
 	}
+	in.servers = u.s.trusted(u.s.r.order())
 	var reply *dns.Msg
 	lost := u.s.consult(ctx, in, new(flight), func(srv *server, m *dns.Msg) error {
 		u.s.sent(in.question, srv)
@@ -119,19 +115,70 @@ func (u upstream) Exchange(ctx context.Context, q dnssec.Query) (*dns.Msg, error
 	return reply, nil
 }
 
-// sent notes who answered a question, sentBy tells.
+// senders are who answered the questions of a session's validator. A Session's mu
+// guards them.
+type senders struct {
+	of map[question][]*server
+	// doubted sent what did not hold.
+	doubted map[*server]bool
+}
+
+// sent notes who answered a question.
 func (s *Session) sent(q question, srv *server) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !slices.Contains(s.senders[q], srv) {
-		s.senders[q] = append(s.senders[q], srv)
+	if s.senders.of == nil {
+		s.senders.of = make(map[question][]*server)
+	}
+	if !slices.Contains(s.senders.of[q], srv) {
+		s.senders.of[q] = append(s.senders.of[q], srv)
 	}
 }
 
-func (s *Session) sentBy(q question) []*server {
+// doubt notes that what was answered to a question does not hold, and reports whether
+// there is no server left who has not answered it.
+func (s *Session) doubt(q question) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.Clone(s.senders[q])
+	if s.senders.doubted == nil {
+		s.senders.doubted = make(map[*server]bool)
+	}
+	for _, srv := range s.senders.of[q] {
+		s.senders.doubted[srv] = true
+	}
+	return len(s.senders.of[q]) >= len(s.r.servers)
+}
+
+// trusted puts the servers last whose answers did not hold.
+func (s *Session) trusted(servers []*server) []*server {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	slices.SortStableFunc(servers, func(a, b *server) int {
+		switch {
+		case s.senders.doubted[a] == s.senders.doubted[b]:
+			return 0
+		case s.senders.doubted[b]:
+			return -1
+		}
+		return 1
+	})
+	return servers
+}
+
+// background is the upstream of what is learnt ahead of need, on nobody's account.
+type background struct{ r *Resolver }
+
+// Exchange implements dnssec.Upstream. What did not hold is asked for without CD, at
+// whichever server is the first.
+func (u background) Exchange(ctx context.Context, q dnssec.Query) (*dns.Msg, error) {
+	s := &Session{r: u.r, flights: make(map[question]*flight)}
+	if q.Again > 0 {
+		asked := question{q.Name, q.Type, dns.ClassINET}
+		for _, srv := range u.r.order()[:min(q.Again, len(u.r.servers))] {
+			s.sent(asked, srv)
+		}
+	}
+	return upstream{s}.Exchange(ctx, q)
 }
 
 // single is the upstream of a probe: one server, no budget.
@@ -153,7 +200,7 @@ func (v validating) probe(ctx context.Context, r *Resolver, srv *server) ServerH
 		problem string
 	)
 	both.Go(func() { _, problem = r.probeRoot(ctx, srv) })
-	own := newValidating(v.anchors, r.now)
+	own := dnssec.New(dnssec.Config{Anchors: v.anchors, Clock: r.now})
 	s := own.Session(single{r, srv})
 	defer s.Close()
 	e := s.Check(ctx)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -113,9 +114,19 @@ func TestLie(t *testing.T) {
 		}
 	})
 	t.Run("beside a truthful one", func(t *testing.T) {
-		r := proving(t, k, lying(truth), truth)
+		liar := &record{}
+		r := proving(t, k, liar.over(lying(truth)), truth)
 		s := r.Session()
 		defer s.Close()
+		for i := range 40 {
+			// None of these exists, and the liar's own answers hold: the doubt is of the
+			// whole session, and costs what was sent at once.
+			s.A(t.Context(), "mx.example")
+			s.AAAA(t.Context(), fmt.Sprintf("mx%d.example", i))
+		}
+		if n := len(liar.all()); n > 10 {
+			t.Errorf("the liar was asked %d questions", n)
+		}
 		if a := s.A(t.Context(), "mx.example"); a.Proof != verdict.Secure || a.Records[0].String() != "192.0.2.1" {
 			t.Errorf("%+v, %v", a, a.Failure)
 		}

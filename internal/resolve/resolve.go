@@ -105,7 +105,7 @@ type Config struct {
 }
 
 // Resolver asks recursive name servers. It is safe for concurrent use and holds
-// no connection open.
+// no connection open. In mode Validate it is to be closed.
 type Resolver struct {
 	servers []*server
 	scheme  scheme
@@ -153,11 +153,18 @@ func New(cfg Config) (*Resolver, error) {
 	case TrustAD:
 		r.scheme = adTrust{remote: cfg.TrustRemote}
 	case Validate:
-		r.scheme = newValidating(cfg.Anchors, r.now)
+		r.scheme = newValidating(r, cfg.Anchors)
 	default:
 		return nil, fmt.Errorf("%w: DNSSEC %v is not known", ErrConfig, cfg.Mode)
 	}
 	return r, nil
+}
+
+// Close ends what is learnt ahead of need. Sessions go on.
+func (r *Resolver) Close() {
+	if v, ok := r.scheme.(validating); ok {
+		v.Close()
+	}
 }
 
 func (r *Resolver) defaults(inflight int) {

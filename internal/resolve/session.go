@@ -27,8 +27,7 @@ type Session struct {
 
 	mu      sync.Mutex
 	flights map[question]*flight
-	// senders are the servers whose replies were handed to the prover.
-	senders map[question][]*server
+	senders senders
 	// active are the lookups under way; closed says that there shall be no more.
 	active int
 	closed bool
@@ -46,7 +45,7 @@ type flight struct {
 func (r *Resolver) Session() *Session {
 	s := &Session{r: r, flights: make(map[question]*flight)}
 	if v, ok := r.scheme.(validating); ok {
-		s.prover, s.senders = v.Session(upstream{s}), make(map[question][]*server)
+		s.prover = v.Session(upstream{s})
 	}
 	return s
 }

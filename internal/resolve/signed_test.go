@@ -142,6 +142,12 @@ func (r *record) over(next answerer) answerer {
 	}
 }
 
+func (r *record) all() []*dns.Msg {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.asks)
+}
+
 func (r *record) of(name string, rrtype uint16) []*dns.Msg {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -161,7 +167,9 @@ func proving(t testing.TB, k rootKey, servers ...answerer) *Resolver {
 	for _, a := range servers {
 		cfg.Servers = append(cfg.Servers, run(t, a))
 	}
-	return resolver(t, cfg)
+	r := resolver(t, cfg)
+	t.Cleanup(r.Close)
+	return r
 }
 
 func list(servers ...netip.AddrPort) []netip.AddrPort { return servers }
