@@ -11,8 +11,18 @@ import (
 
 // stands reports a CNAME that only stands for a DNAME: it is not signed, and follows
 // from what is.
-func (m *message) stands(set *rrset) bool {
-	return set.rtype == dns.TypeCNAME && len(set.sigs) == 0 && m.dname(set.owner) != nil
+func (s *Session) stands(m *message, set *rrset) bool {
+	return set.rtype == dns.TypeCNAME && len(set.sigs) == 0 && s.redirection(m, set.owner) != nil
+}
+
+// redirection returns the DNAME that is closest above a name, or nil. Where an anchored
+// zone is between the two, what is above has nothing to say: an unsigned zone there could
+// else redirect what is signed.
+func (s *Session) redirection(m *message, n name) *rrset {
+	if set := m.dname(n); set != nil && s.v.anchors.govern(set.owner, n) {
+		return set
+	}
+	return nil
 }
 
 // synthesised is the CNAME that a DNAME stands for, where it was asked for.
@@ -29,7 +39,7 @@ func (l *lookup) synthesised(n, target name) Answer {
 // A CNAME that a DNAME stands for is not signed (RFC 6672 §5.3.1): it is worked out
 // anew, and what the reply says must be the same.
 func (l *lookup) alias(ctx context.Context, m *message, n name) (name, piece) {
-	cname, dname := m.answer.find(n, dns.TypeCNAME), m.dname(n)
+	cname, dname := m.answer.find(n, dns.TypeCNAME), l.s.redirection(m, n)
 	if cname == nil && dname == nil {
 		return "", piece{}
 	}
@@ -39,7 +49,7 @@ func (l *lookup) alias(ctx context.Context, m *message, n name) (name, piece) {
 			return "", piece{err: err}
 		}
 	}
-	if dname == nil || cname != nil && !m.stands(cname) {
+	if dname == nil || cname != nil && !l.s.stands(m, cname) {
 		p := l.s.prove(ctx, m, cname)
 		p.how = "CNAME " + target.String()
 		return target, p

@@ -154,6 +154,17 @@ func TestIslands(t *testing.T) {
 		m.Answer = z.signed([]dns.RR{mustRR(t, "mx.sub.example.com. 60 IN A 198.51.100.66")})
 	})
 	refused(t, ask("mx.sub.example.com.", dns.TypeA), NoSignature)
+	// Nor do its aliases, signed or not.
+	for _, owner := range []string{"example.com.", "com."} {
+		w.tamper = forQuery("mx.sub.example.com.", dns.TypeA, func(m *dns.Msg) {
+			target := strings.TrimSuffix("mx.sub.example.com.", owner) + "plain.org."
+			m.Answer = append([]dns.RR{
+				mustRR(t, owner+" 60 IN DNAME plain.org."), mustRR(t, "mx.sub.example.com. 60 IN CNAME "+target),
+			}, mustRR(t, target+" 60 IN A 198.51.100.66"))
+		})
+		refused(t, ask("mx.sub.example.com.", dns.TypeA), NoSignature)
+	}
+	w.tamper = nil
 	// The parent's word on its DS counts all the same.
 	want(t, ask("sub.example.com.", dns.TypeDS), verdict.Found, verdict.Secure)
 	// Anchors of unsupported algorithms only: nothing can be proven, and to call all of it

@@ -20,7 +20,8 @@ type Answer struct {
 	// Indeterminate.
 	Proof verdict.Proof
 	// Records are of the type asked for, each once, with the owner at the end of the
-	// alias chain; empty unless Found.
+	// alias chain; empty unless Found. Others may hold the same: they are not to be
+	// changed.
 	Records []dns.RR
 	// Canonical is the name at the end of the alias chain, fully qualified and in lower
 	// case; empty when the name is no alias.
@@ -139,7 +140,7 @@ func (l *lookup) refresh(a Answer) {
 func (l *lookup) read(ctx context.Context, m *message, start name) (Answer, name) {
 	n := start
 	for {
-		if set := m.answer.find(n, l.rtype); set != nil && !m.stands(set) {
+		if set := m.answer.find(n, l.rtype); set != nil && !l.s.stands(m, set) {
 			return l.records(ctx, m, set, start)
 		}
 		next, p := l.alias(ctx, m, n)

@@ -125,10 +125,18 @@ func (c *cuts) join(n name, now time.Time) (e *entry, mine bool) {
 func (e *entry) stale(now time.Time) bool {
 	select {
 	case <-e.done:
-		return !now.Before(e.cut.until)
+		return e.cut.over(now)
 	default:
 		return false
 	}
+}
+
+// over reports that the cut's time has passed, by the clock that only goes forward or by
+// the one on the wall: the first stands still while a machine sleeps, and the second may
+// be set. One that goes back to before the cut was learnt says nothing of its age.
+func (c *cut) over(now time.Time) bool {
+	wall := now.Round(0)
+	return !now.Before(c.until) || !wall.Before(c.until.Round(0)) || wall.Before(c.born.Round(0))
 }
 
 // settle keeps what was learnt, or, where nothing was, forgets that it was asked.

@@ -156,6 +156,19 @@ func TestNothingIsBelievedForLong(t *testing.T) {
 	}
 }
 
+// TestTheClockIsSet: what was learnt is not kept for longer because a clock was set back.
+func TestTheClockIsSet(t *testing.T) {
+	w := standard(t)
+	v := w.validator()
+	want(t, w.ask(v, "example.com.", dns.TypeMX), verdict.Found, verdict.Secure)
+	before := w.count("example.com.", dns.TypeDS)
+	w.now = w.now.Add(-time.Hour)
+	want(t, w.ask(v, "example.com.", dns.TypeMX), verdict.Found, verdict.Secure)
+	if got := w.count("example.com.", dns.TypeDS); got != before+1 {
+		t.Errorf("DS was asked %d times more", got-before)
+	}
+}
+
 func TestBogusIsRememberedShortly(t *testing.T) {
 	w := standard(t)
 	v := w.validator()
