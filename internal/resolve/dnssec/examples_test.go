@@ -2,6 +2,9 @@ package dnssec
 
 import (
 	"context"
+	"crypto"
+	"errors"
+	"math/big"
 	"strings"
 	"testing"
 	"time"
@@ -110,12 +113,13 @@ func TestDNAMEThatMakesTooLongAName(t *testing.T) {
 	z := w.zones["example.com."]
 	z.add("long DNAME " + strings.Repeat("abcdefghi.", 20) + "example.com.")
 	n := strings.Repeat("abcdefghi.", 5) + "long.example.com."
+	long := z.signed(z.get("long.example.com.", dns.TypeDNAME))
 	s := w.validator().Session(upstreamFunc(func(ctx context.Context, q Query) (*dns.Msg, error) {
 		if q.Name != n || q.Type != dns.TypeA {
 			return w.Exchange(ctx, q)
 		}
 		m := bare(q)
-		m.Answer = z.signed(z.get("long.example.com.", dns.TypeDNAME))
+		m.Answer = long
 		return m, nil
 	}))
 	defer s.Close()
@@ -151,6 +155,27 @@ func TestWhoMaySign(t *testing.T) {
 		set := &rrset{owner: mustName(c.owner), rtype: c.rtype}
 		if got := set.mayBeSignedBy(&signature{signer: mustName(c.signer), labels: c.labels}, mustName(zone)); got != c.want {
 			t.Errorf("%+v: %v", c, got)
+		}
+	}
+}
+
+// TestSizesOfRSAKeys: what is too small can be forged, what is too large costs too much.
+func TestSizesOfRSAKeys(t *testing.T) {
+	read := rsaKeys(crypto.SHA256, minModulus)
+	for bits, want := range map[int]error{1023: errKeySize, 1024: nil, 3072: nil, 4096: nil, 4097: errKeySize, 4160: errKeySize, 1 << 16: errKey} {
+		n := new(big.Int).Lsh(big.NewInt(1), uint(bits-1))
+		n.SetBit(n, 0, 1)
+		if _, err := read(append([]byte{3, 1, 0, 1}, n.Bytes()...)); !errors.Is(err, want) {
+			t.Errorf("%d bits: %v, want %v", bits, err, want)
+		}
+		n.SetBit(n, 0, 0)
+		if _, err := read(append([]byte{3, 1, 0, 1}, n.Bytes()...)); err == nil {
+			t.Errorf("an even modulus of %d bits is a key", bits)
+		}
+	}
+	for _, key := range [][]byte{nil, {0}, {0, 0}, {0, 0, 0}, {1}, {1, 3}, {3, 1, 0, 1}, {255, 1}} {
+		if _, err := read(key); !errors.Is(err, errKey) {
+			t.Errorf("%v: %v", key, err)
 		}
 	}
 }
