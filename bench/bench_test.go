@@ -47,6 +47,7 @@ func TestBench(t *testing.T) {
 		{"memory", measureMemory},
 		{"start", start},
 		{"cold", cold},
+		{"fleet", fleet},
 	}
 	b := &bench{dir: shortDir(t)}
 	var err error
