@@ -3,14 +3,16 @@
 //
 // Every Postfix version that we speak to is unpacked from its Debian suite
 // into a root of its own, with the unbound and NSD of that suite. A test run
-// makes two network namespaces a version: in "mta" run Postfix, unbound and
-// policyd, each as on a mail server; in "net" run NSD with the signed zones,
-// the mail hosts, and the MTA-STS policy hosts. The domains are written down
-// in testdata/internet.txtar.
+// makes two network namespaces a version: in "mta" run Postfix, policyd and,
+// where there is one, unbound, each as on a mail server; in "net" run NSD with
+// the signed zones, other people's resolvers, the mail hosts, and the MTA-STS
+// policy hosts. The domains are written down in testdata/internet.txtar.
 //
-// One mail is sent for each row of outcomes_test.go, to a recipient whose
-// local part is the row's name, so that Postfix's log, the mail hosts' records
-// and the test's output all speak of the same thing. A row is judged by three
+// The mail server is made anew for each setup of setups_test.go: with a resolver
+// that validates, one that does not, none, one that lies. In each, one mail is
+// sent for each row of outcomes_test.go or lies_test.go, to a recipient whose
+// local part is the row's and the setup's name, so that Postfix's log, the mail
+// hosts' records and the test's output all speak of the same thing. A row is judged by three
 // witnesses: what policyd answers, what Postfix logs, and what the mail host
 // saw.
 //

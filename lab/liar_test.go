@@ -83,7 +83,7 @@ func startLiar(t *testing.T, n namespace, address, honest string) *liar {
 
 // forge answers with other records. Those of one owner and type go into one
 // answer; the genuine signature stays beside them, where there is one. A CNAME
-// answers every question about its owner.
+// answers every question about its owner, but leaves the delegation alone.
 func forge(records ...string) lie {
 	var forged []dns.RR
 	for _, text := range records {
@@ -92,8 +92,8 @@ func forge(records ...string) lie {
 	return func(q, reply *dns.Msg) bool {
 		asked := q.Question[0]
 		answer := slices.DeleteFunc(slices.Clone(forged), func(rr dns.RR) bool {
-			t := rr.Header().Rrtype
-			return !strings.EqualFold(rr.Header().Name, asked.Name) || t != asked.Qtype && t != dns.TypeCNAME
+			alias := rr.Header().Rrtype == dns.TypeCNAME && asked.Qtype != dns.TypeDS && asked.Qtype != dns.TypeDNSKEY
+			return !strings.EqualFold(rr.Header().Name, asked.Name) || rr.Header().Rrtype != asked.Qtype && !alias
 		})
 		if len(answer) == 0 {
 			return false
