@@ -18,7 +18,7 @@ const benchEnv = "TLSVERDICT_BENCH"
 const docs = "../docs"
 
 // section is what one part found: text for its place in docs/performance.md, and
-// plots, by file name.
+// plots, by file name in docs/plots.
 type section struct {
 	text  string
 	plots map[string]string
@@ -48,6 +48,7 @@ func TestBench(t *testing.T) {
 		{"start", start},
 		{"cold", cold},
 		{"fleet", fleet},
+		{"growth", growth},
 	}
 	b := &bench{dir: shortDir(t)}
 	var err error
@@ -93,8 +94,11 @@ func (b *bench) sub(name string) (string, error) {
 
 // write puts a section between its marks in docs/performance.md.
 func (s *section) write(name string) error {
+	if err := os.MkdirAll(filepath.Join(docs, "plots"), 0o755); err != nil {
+		return err
+	}
 	for file, svg := range s.plots {
-		if err := os.WriteFile(filepath.Join(docs, file), []byte(svg), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(docs, "plots", file), []byte(svg), 0o644); err != nil {
 			return err
 		}
 	}

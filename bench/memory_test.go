@@ -43,9 +43,9 @@ func (b *bench) bytesEach(ctx context.Context, k kind, domains int) (float64, er
 
 // whole fills a stand-in with a mixed million and measures the process.
 type whole struct {
-	empty, full, saving, peak int64
-	heap                      uint64
-	entries                   int
+	empty, full, saving int64
+	heap                uint64
+	entries             int
 }
 
 func (b *bench) wholeProcess(ctx context.Context, domains int) (w whole, err error) {
