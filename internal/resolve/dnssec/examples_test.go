@@ -78,6 +78,47 @@ func TestLeastTTLOfASet(t *testing.T) {
 	}
 }
 
+// TestTTLOfAliases: the least on the way counts.
+func TestTTLOfAliases(t *testing.T) {
+	for _, zone := range []string{"example.com.", "plain.org."} {
+		w := standard(t)
+		z := w.zones[zone]
+		z.add("short 60 CNAME mx1")
+		z.add("long CNAME brief")
+		z.add("brief 120 A 192.0.2.5")
+		for n, want := range map[string]time.Duration{"short.": time.Minute, "long.": 2 * time.Minute} {
+			if a := w.lookup(n+zone, dns.TypeA); a.Outcome != verdict.Found || a.TTL != want {
+				t.Errorf("%s%s: %v, TTL %v, want %v", n, zone, a.Outcome, a.TTL, want)
+			}
+		}
+	}
+}
+
+// TestUnsignedRepliesMustBeClear: where nobody signs, a reply may at least not contradict
+// itself, and a pointer to other servers is no denial.
+func TestUnsignedRepliesMustBeClear(t *testing.T) {
+	w := standard(t)
+	ns := mustRR(t, "plain.org. 60 IN NS ns.plain.org.")
+	for what, c := range map[string]struct {
+		why    Why
+		change func(m *dns.Msg)
+	}{
+		"records with NXDOMAIN": {Malformed, func(m *dns.Msg) { m.Rcode = dns.RcodeNameError }},
+		"a referral":            {NoReply, func(m *dns.Msg) { m.Answer, m.Ns = nil, []dns.RR{ns} }},
+		"nothing at all":        {NoReply, func(m *dns.Msg) { m.Answer, m.Ns, m.RecursionAvailable = nil, nil, false }},
+	} {
+		w.tamper = forQuery("www.plain.org.", dns.TypeA, c.change)
+		t.Run(what, func(t *testing.T) { refused(t, w.lookup("www.plain.org.", dns.TypeA), c.why) })
+	}
+	// A resolver that leaves the SOA out says that there is nothing, and not for how long.
+	w.tamper = forQuery("www.plain.org.", dns.TypeA, func(m *dns.Msg) { m.Answer, m.Ns = nil, nil })
+	a := w.lookup("www.plain.org.", dns.TypeA)
+	want(t, a, verdict.NoData, verdict.Insecure)
+	if a.TTL != 0 {
+		t.Errorf("TTL %v", a.TTL)
+	}
+}
+
 // TestTTLOfDenials: the least of the denial's own and the SOA's two (RFC 9077 §3).
 func TestTTLOfDenials(t *testing.T) {
 	edit := func(m *dns.Msg, nsec, soa, minimum uint32) {
