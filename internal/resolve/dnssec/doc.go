@@ -41,23 +41,34 @@
 // (names and their order), message.go, rrset.go and rdata.go (what a reply holds),
 // signature.go, algorithm.go, keys.go and ds.go (signatures and keys), denial.go, nsec.go
 // and nsec3.go. The walk asks and remembers: walk.go (zone cuts), answer.go, alias.go and
-// prove.go (answers), validator.go (sessions), cache.go. anchor.go, trace.go and fault.go
-// are data.
+// prove.go (answers), validator.go and flight.go (sessions and their questions), cache.go
+// and refresh.go. anchor.go, edition.go, trace.go and fault.go are data.
+//
+// # Sharing
+//
+// Destinations share what is proven of zone cuts, one flight each, and, while their
+// sessions are open, the replies to questions about them; answers are each session's own.
+// One session's lack of time, questions or replies is never another's failure, and a reply
+// that did not hold is asked for by oneself before anyone is believed to be broken. What
+// panics in a goroutine of this package panics in the lookup that needs its reply.
 //
 // # Limits
 //
 // One Budget is shared by all questions of a destination: see the constants. It lasts for
 // thirty hosts that are aliases, and keeps the processor time of the worst destination
 // below 50 ms (BenchmarkWorst). Where it ends the answer has failed, and nothing is
-// remembered of it. The cache of zone cuts is bounded
-// by octets. Nothing is used past its TTL, which is the least of the records' TTL, the
-// original TTL and the time until the signature expires, less its age, and a day for keys
-// and delegations. With Config.Refresh, those that are in use are learnt anew in the last
+// remembered of it. The cache of zone cuts is bounded by octets.
+//
+// Nothing is used past its TTL, which is the least of the records' TTL, the original TTL
+// and the time until the signature expires, less its age, and a day for keys and
+// delegations. A signature is taken for a tenth of its life, an hour to a day, before and
+// after its time, since clocks differ; past its time it gives a TTL of zero. With Config.Refresh, those that are in use are learnt anew in the last
 // tenth of that time. What does not hold is asked for once more, elsewhere; only then is a
 // broken delegation remembered, for 45 seconds.
 //
 // Not supported: Ed448 and GOST (zones that have nothing else are insecure), RSA below 1024
-// or above 4096 bits or with exponents above 64 bits (such a key signs nothing), RFC 5011
-// (Warnings says when anchors need renewal), answers out of cached denials (RFC 8198), and
-// the types ANY, RRSIG, NSEC and NSEC3 as questions.
+// or above 4096 bits or with exponents above 64 bits (such a key signs nothing), anchors of
+// unsupported algorithms only (all below them fails), RFC 5011 (Warnings says when anchors
+// need renewal), answers out of cached denials (RFC 8198), and
+// the types ANY, RRSIG, NSEC, NSEC3 and other meta types as questions.
 package dnssec
