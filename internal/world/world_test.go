@@ -29,6 +29,8 @@ func TestScenarioRefusals(t *testing.T) {
 		"no steps":       {head + zones, "wants nothing"},
 		"section":        {head + "-- zone --\n-- steps --\nask postfix a.example\nwant NOTFOUND\n", "unknown section"},
 		"section twice":  {head + zones + zones + "-- steps --\nask postfix a.example\nwant NOTFOUND\n", "second section"},
+		"mode":           {head + zones + "-- steps --\nask postfix a.example\nbelieve: want NOTFOUND\n", "not played"},
+		"other mode":     {head + zones + "-- config --\n[dns]\ndnssec = \"trust-ad\"\n-- steps --\nvalidate: want NOTFOUND\n", "not played"},
 		"verb":           {head + zones + "-- steps --\nask postfix a.example\nwants NOTFOUND\nwant NOTFOUND\n", "unknown verb"},
 		"policy section": {head + "-- policy --\n-- steps --\nask postfix a.example\nwant NOTFOUND\n", "unknown section"},
 	} {
@@ -64,7 +66,9 @@ func TestStepsFail(t *testing.T) {
 		"want OK dane", "says OK", "source dane", "fault remote", "reason dane-all", "reason nothing example.org", "no-reason nothing",
 		"decisive mx-insecure", "asked = 3", "asked <= 3", "asked >= 5", "asked ~ 4", "question example.com. TXT", "no-question example.com. MX",
 		"rounds = 1", "waited >= 1s", "fetches 1", "expires <= 1m", "at +0s", "set example.com. MX odd", "add example.com MX 10 mx.example.com.",
-		"remove example.org. MX", "policy example.com down", "resolver odd", "start",
+		"remove example.org. MX", "policy example.com down", "resolver odd", "start", "chain-asked = 1", "clock fast", "set zone example.com. secure nsec9",
+		"forge example.com. MX", "sign example.com. MX example.com.", "strip example.com. MX all", "edit example.com. MX ttl 5",
+		"replay example.com. OTHER", "mend example.com. MX", "warm",
 	}
 	synctest.Test(t, func(t *testing.T) {
 		s, err := parseScenario("right", []byte(text))
