@@ -191,7 +191,7 @@ func newRig(z *zone, w *web) *rig {
 	s := &memory{m: make(map[string]mtasts.Cached)}
 	return &rig{store: s, web: w, Gatherer: &Gatherer{
 		Open:  func() Session { return z },
-		Rules: verdict.Rules{STS: verdict.Enforce, Prefix: verdict.Enforce},
+		Rules: verdict.Rules{STS: verdict.Enforce, Prefix: verdict.Enforce, DANE: verdict.Native},
 		Log:   quiet(),
 		Policies: NewPolicies(PoliciesConfig{
 			Store: s, Fetcher: w, Now: time.Now, Jitter: func() float64 { return 0.5 }, MaxFetches: 2, Log: quiet(),
