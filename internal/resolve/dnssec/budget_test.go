@@ -32,6 +32,22 @@ func TestBudgetByPrice(t *testing.T) {
 			}
 		}
 	}
+	// Data counts each time that it is put in order, also of what was checked before.
+	var large Budget
+	id, made := sha256.Sum256(nil), 0
+	for {
+		known, ok := large.check(id, priceCheap, 4*priceOctets)
+		if !ok {
+			break
+		}
+		if known == unchecked {
+			large.checked(id, nil)
+		}
+		made++
+	}
+	if want := (checkUnits - priceCheap) / 4; made != want {
+		t.Errorf("%d checks of large data, want %d", made, want)
+	}
 	// Failures are counted besides.
 	var b Budget
 	for i := range MaxFailures {

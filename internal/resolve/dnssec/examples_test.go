@@ -221,6 +221,18 @@ func TestSizesOfRSAKeys(t *testing.T) {
 	}
 }
 
+// TestOtherClasses: records of another class are none of ours.
+func TestOtherClasses(t *testing.T) {
+	w := standard(t)
+	w.tamper = forQuery("mx1.example.com.", dns.TypeA, func(m *dns.Msg) {
+		for i, rr := range m.Answer {
+			m.Answer[i] = dns.Copy(rr)
+			m.Answer[i].Header().Class = dns.ClassCHAOS
+		}
+	})
+	refused(t, w.lookup("mx1.example.com.", dns.TypeA), NoDenial)
+}
+
 // TestUnknownTypes have a name and a form of their own (RFC 3597 §5).
 func TestUnknownTypes(t *testing.T) {
 	w := standard(t)
