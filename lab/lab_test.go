@@ -16,6 +16,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -169,11 +170,18 @@ func (l *lab) servePolicies(t *testing.T) {
 	l.hung = hang(l.hanging)
 }
 
+// listen waits until the address is free: a listener of an earlier setup that is
+// closed goes when its Accept has returned.
 func (l *lab) listen(t *testing.T, address, port string) net.Listener {
 	t.Helper()
-	listener, err := l.net.listen(net.JoinHostPort(address, port))
+	var listener net.Listener
+	var err error
+	waited := eventually(t.Context(), func() bool {
+		listener, err = l.net.listen(net.JoinHostPort(address, port))
+		return !errors.Is(err, syscall.EADDRINUSE)
+	})
 	if err != nil {
-		t.Fatal(err)
+		t.Fatal(err, waited)
 	}
 	t.Cleanup(func() { listener.Close() })
 	return listener

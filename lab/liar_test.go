@@ -194,6 +194,18 @@ func toMTA(l lie) lie {
 // resigned answers for a zone with a key of the liar's own: it is the DNSKEY set,
 // and signs that and what records forge. Only the parent's DS gives it away.
 func resigned(zone string, records ...string) lie {
+	l, _ := takenOver(zone, records)
+	return l
+}
+
+// usurped does the same and replaces the DS, too, beside the parent's signature.
+func usurped(zone string, records ...string) lie {
+	l, key := takenOver(zone, records)
+	ds := forge(key.ToDS(dns.SHA256).String())
+	return func(q, reply *dns.Msg) bool { return l(q, reply) || ds(q, reply) }
+}
+
+func takenOver(zone string, records []string) (lie, *dns.DNSKEY) {
 	key := &dns.DNSKEY{
 		Hdr:   dns.RR_Header{Name: zone, Rrtype: dns.TypeDNSKEY, Class: dns.ClassINET, Ttl: 60},
 		Flags: 257, Protocol: 3, Algorithm: dns.ECDSAP256SHA256,
@@ -210,7 +222,7 @@ func resigned(zone string, records ...string) lie {
 		reply.Answer = without(reply.Answer, dns.TypeRRSIG)
 		reply.Answer = append(reply.Answer, signature(key, private.(crypto.Signer), reply.Answer))
 		return true
-	}
+	}, key
 }
 
 func signature(key *dns.DNSKEY, private crypto.Signer, set []dns.RR) *dns.RRSIG {
@@ -291,6 +303,7 @@ func TestLies(t *testing.T) {
 		{"flagged", flagged(), dns.TypeMX, "NOERROR ad MX RRSIG /", true},
 		{"to the MTA only", toMTA(nxdomain("a.example.", dns.TypeMX)), dns.TypeMX, "NOERROR MX RRSIG /", false},
 		{"resigned", resigned("a.example.", "a.example. 60 MX 1 x.example."), dns.TypeMX, "NOERROR MX=x.example. RRSIG /", true},
+		{"usurped", usurped("a.example."), dns.TypeDS, "NOERROR DS /", true},
 		{"resigned keys", resigned("a.example."), dns.TypeDNSKEY, "NOERROR DNSKEY RRSIG /", true},
 	} {
 		l, told := &liar{ask: honestly}, new(atomic.Int32)

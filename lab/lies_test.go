@@ -83,6 +83,10 @@ func (l *lab) forgedAnswers() []deceit {
 			lies:    []lie{resigned("lieresigned.example.", "lieresigned.example."+mx)},
 			outcome: deferred("zone-signed-with-another-key", "lieresigned.example"),
 		},
+		{
+			lies:    []lie{usurped("lieusurped.example.", "lieusurped.example."+mx)},
+			outcome: deferred("zone-and-ds-replaced", "lieusurped.example"),
+		},
 		// Domains without DANE, whose mail DNSSEC and MTA-STS keep from the impostor.
 		{[]lie{forge("lieprefix.example." + mx)}, deferred("prefix-mx-forged", "lieprefix.example"), outcome{
 			reply: secure("starttls-mx.lieprefix.example"), status: "sent", log: verified, host: "starttls-mx.lieprefix.example", how: "sni",
@@ -152,6 +156,24 @@ func (l *lab) limits() []deceit {
 		{lies: []lie{toMTA(forge("limitmta.example." + mx))}, outcome: taken("limit-signed-without-policy-to-postfix", "limitmta.example")},
 		{lies: []lie{forge("limitsts.example." + mx), nxdomain("_mta-sts.limitsts.example.", dns.TypeTXT)}, outcome: taken("limit-sts-first-contact", "limitsts.example")},
 	}
+}
+
+// misled has a Postfix that is left to judge DANE by the AD bit of a resolver that
+// lies to it alone: it takes the impostor for the host that DNSSEC vouches for. That
+// this can happen where DANE is left to Postfix is what fingerprints are for; policyd
+// has said so, at its start.
+func (l *lab) misled(t *testing.T) {
+	key, err := association(l.internet.host("mx.impostor.example"), "3", "1", "1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.deceive(t, []deceit{{
+		lies: []lie{
+			toMTA(forge("liemta.example. 60 MX 10 mx.impostor.example.")),
+			toMTA(forge("_25._tcp.mx.impostor.example. 60 TLSA 3 1 1 " + key)),
+		},
+		outcome: outcome{name: "limit-native-and-lying", to: "liemta.example", reply: "OK dane-only", status: "sent", log: verified, host: "mx.impostor.example", how: "sni"},
+	}})
 }
 
 // forged lies about each domain of the tables above in its own way, all at once,

@@ -139,14 +139,14 @@ func outage() []outcome {
 // must name: the deciding section, and the line for Postfix, or the way out.
 func explained(s setup) map[string][]string {
 	all := map[string][]string{
-		"dane.example":      {"RFC 7672", "dane-only"},
+		"dane.example":      {"RFC 7672", "trust anchor", "a DS of zone", "dane-only"},
 		"sts.example":       {"RFC 8461", "secure match=mx.sts.example servername=hostname"},
 		"prefix.example":    {"starttls-mx.prefix.example", "secure match=starttls-mx.prefix.example servername=hostname"},
-		"danebogus.example": {"bogus", "TEMP"},
+		"danebogus.example": {"bogus", "signature does not match", "TEMP"},
 		"plain.example":     {"mx.plain.example", "NOTFOUND"},
 	}
 	if s.prints {
-		all["dane.example"] = []string{"RFC 7672", "fingerprint match="}
+		all["dane.example"] = []string{"RFC 7672", "trust anchor", "a DS of zone", "fingerprint match="}
 		all["daneta.example"] = []string{"2 1 1", `dane = "native"`, "[[override]]", "TEMP"}
 		all["danemixed.example"] = []string{"mx2.danemixed.example", `dane = "native"`, "[[override]]", "TEMP"}
 	}
