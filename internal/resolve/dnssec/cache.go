@@ -174,7 +174,7 @@ func (c *cut) weight(n name) int {
 }
 
 // shrink makes room: what is over its time goes first, then any but the top-level
-// domains, which everyone needs.
+// domains that there are, which everyone needs.
 func (c *cuts) shrink(keep name, now time.Time) {
 	if c.weight <= c.limit {
 		return
@@ -188,7 +188,7 @@ func (c *cuts) shrink(keep name, now time.Time) {
 		if c.weight <= c.limit*9/10 {
 			return
 		}
-		if n != keep && e.weight > 0 && n.labels() > 1 {
+		if n != keep && e.weight > 0 && (n.labels() > 1 || e.cut.zone == nil) {
 			c.drop(n, e)
 		}
 	}

@@ -275,6 +275,26 @@ func TestCacheIsBounded(t *testing.T) {
 	}
 }
 
+// TestNamesThatDoNotExistMakeRoom: top-level domains are kept, but not those that anyone
+// can make up.
+func TestNamesThatDoNotExistMakeRoom(t *testing.T) {
+	w := standard(t)
+	v := New(Config{Anchors: w.anchors(), CacheOctets: 30 * entryWeight, Clock: func() time.Time { return w.now }})
+	want(t, w.ask(v, "example.com.", dns.TypeMX), verdict.Found, verdict.Secure)
+	for i := range 100 {
+		n := fmt.Sprintf("nosuch%d.", i)
+		// The answer itself is not signed, so that the walk must go on to the name.
+		w.tamper = forQuery("mx."+n, dns.TypeA, stripped)
+		w.ask(v, "mx."+n, dns.TypeA)
+		if v.cuts.weight > v.cuts.limit {
+			t.Fatalf("%d octets of %d", v.cuts.weight, v.cuts.limit)
+		}
+	}
+	if v.cuts.entries["\x03com\x00"] == nil || v.cuts.entries[root] == nil {
+		t.Error("what everyone needs was thrown away")
+	}
+}
+
 func TestUpstreamThatAnswersSomethingElse(t *testing.T) {
 	w := standard(t)
 	for what, change := range map[string]func(q Query, m *dns.Msg) *dns.Msg{
