@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"tlsverdict/postfixmap"
 )
 
 // policydConf is the daemon's configuration in the lab: every path is the
@@ -51,6 +54,8 @@ type policyd struct {
 	root string
 	mta  namespace
 	cmd  *exec.Cmd // the running one
+	// client speaks to it.
+	client *postfixmap.Client
 }
 
 // build compiles policyd for the lab's roots.
@@ -98,6 +103,9 @@ func (p *policyd) log() string { return filepath.Join(p.root, "var/log/policyd.l
 // start runs the daemon and waits until it answers.
 func (p *policyd) start(ctx context.Context, t *testing.T) {
 	t.Helper()
+	client := &postfixmap.Client{DialFunc: func(context.Context) (net.Conn, error) { return p.mta.dial("tcp", "127.0.0.1:8461") }}
+	t.Cleanup(func() { client.Close() })
+	p.client = client
 	p.cmd = spawn(t, p.mta.command(ctx, p.root, "policyd", "serve", "--config", "/etc/tlsverdict/policyd.toml"), p.log())
 	ready := false
 	err := eventually(ctx, func() bool {
@@ -119,20 +127,17 @@ func (p *policyd) kill(t *testing.T) {
 	_ = p.cmd.Wait() // "signal: killed"
 }
 
-// query asks the daemon as policyd(8) does, and returns status and data, "OK
+// query asks the daemon as Postfix does, and returns status and data, "OK
 // dane-only" or "NOTFOUND". Of a TEMP only that it is one.
 func (p *policyd) query(ctx context.Context, mapName, key string) (string, error) {
-	c := p.mta.command(ctx, p.root, "policyd", "query", mapName, key)
-	out, err := c.Output()
-	switch c.ProcessState.ExitCode() {
-	case 0:
-		return "OK " + strings.TrimSpace(string(out)), nil
-	case 1:
-		return "NOTFOUND", nil
-	case 2:
-		return "TEMP", nil
+	reply, err := p.client.Lookup(ctx, mapName, key)
+	switch {
+	case err != nil:
+		return "", err
+	case reply.Status == postfixmap.StatusOK:
+		return "OK " + string(reply.Data), nil
 	}
-	return "", fmt.Errorf("policyd query %s %s: %w: %s", mapName, key, err, out)
+	return reply.Status.String(), nil
 }
 
 // explain returns what policyd explain prints for people; its exit code is the
