@@ -90,7 +90,7 @@ func (b *bench) grow(ctx context.Context, t *testing.T, all plots, n int) error 
 	all.add("growth-worst.svg", "floor, p99.9", float64(floor.quantile(0.999))/1e6)
 	all.add("growth-process.svg", "policyd", float64(p.memory("VmRSS"))/1e6)
 	for _, conns := range []int{1, 8, 64} {
-		m := match{load{conns, 1, n, 100 * time.Millisecond, 400 * time.Millisecond}, "unix", 8}
+		m := match{load{conns, 1, n, 100 * time.Millisecond, 400 * time.Millisecond, nil}, "unix", 8}
 		s, err := m.play(ctx, p, b.floor)
 		if err != nil {
 			return err
@@ -131,7 +131,7 @@ func (b *bench) connections(ctx context.Context, t *testing.T, all plots) error 
 			name, network string
 			depth         int
 		}{{"unix", "unix", 1}, {"TCP", "tcp", 1}, {"unix, 16 deep", "unix", 16}, {"TCP, 16 deep", "tcp", 16}} {
-			m := match{load{n, shape.depth, warmDomains, 100 * time.Millisecond, 400 * time.Millisecond}, shape.network, 8}
+			m := match{load{n, shape.depth, warmDomains, 100 * time.Millisecond, 400 * time.Millisecond, nil}, shape.network, 8}
 			s, err := m.play(ctx, p, b.floor)
 			if err != nil {
 				return err

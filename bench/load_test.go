@@ -19,6 +19,8 @@ type load struct {
 	domains int
 	// settle and measure are how long it runs unmeasured and measured.
 	settle, measure time.Duration
+	// pick says which domain is asked for in place of the i-th; nil is that one itself.
+	pick func(i int) int
 }
 
 // outcome is what one round of a load brought.
@@ -135,12 +137,19 @@ func dialClient(ctx context.Context, a address) (*client, error) {
 // order that is none.
 const stride = 7919
 
+func (l load) domain(i int) int {
+	if l.pick == nil {
+		return i
+	}
+	return l.pick(i)
+}
+
 // ask asks until a time, depth questions at once.
 func (c *client) ask(l load, until time.Time) (n int, err error) {
 	for now := time.Now(); now.Before(until); {
 		c.wire = c.wire[:0]
 		for range l.depth {
-			c.wire = appendDomainQuestion(c.wire, c.next)
+			c.wire = appendDomainQuestion(c.wire, l.domain(c.next))
 			c.next = (c.next + stride) % l.domains
 		}
 		if _, err := c.conn.Write(c.wire); err != nil {

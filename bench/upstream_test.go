@@ -22,7 +22,11 @@ type upstream struct {
 
 // startUpstream starts one whose answers take a time.
 func startUpstream(delay time.Duration) (*upstream, error) {
-	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	return startUpstreamAt("127.0.0.1:0", delay)
+}
+
+func startUpstreamAt(at string, delay time.Duration) (*upstream, error) {
+	conn, err := net.ListenPacket("udp", at)
 	if err != nil {
 		return nil, err
 	}

@@ -73,7 +73,7 @@ func shapes() []match {
 	var all []match
 	for _, network := range []string{"unix", "tcp"} {
 		for _, s := range [][2]int{{1, 1}, {8, 1}, {64, 1}, {1, 16}, {8, 16}, {64, 16}} {
-			all = append(all, match{load{s[0], s[1], warmDomains, settle, measure}, network, rounds})
+			all = append(all, match{load{s[0], s[1], warmDomains, settle, measure, nil}, network, rounds})
 		}
 	}
 	return all
