@@ -48,6 +48,7 @@
 //	digest=N              of the DS; 2 is the default
 //	csk                   one key, where there are a KSK and a ZSK otherwise
 //	keys=N                so many keys more, which sign nothing
+//	rolled                new keys in place of those of before, at once
 //	signed=FROM..TO       signed once, with signatures that hold from and to these
 //	                      times from now ("-720h..+2h"); "always" is the default
 //
@@ -77,5 +78,5 @@
 // # What it does not do
 //
 // It makes no referrals: there are resolvers to be asked, and no name servers. A zone's
-// contents are not checked for sense. Keys are not rolled.
+// contents are not checked for sense. Of a key rollover it has the end only.
 package world

@@ -94,12 +94,17 @@ func (z *zone) become(words []string, now time.Time) error {
 		return err
 	}
 	with := z.signing
+	rolled := false
 	for _, word := range words[n:] {
+		if word == "rolled" {
+			rolled = true
+			continue
+		}
 		if err := with.option(word, now); err != nil {
 			return err
 		}
 	}
-	if with.algorithm != z.signing.algorithm || with.single != z.signing.single || with.spare != z.signing.spare {
+	if rolled || with.algorithm != z.signing.algorithm || with.single != z.signing.single || with.spare != z.signing.spare {
 		z.keys = nil
 	}
 	z.status, z.signing = status, with
