@@ -6,7 +6,7 @@ BIN ?= bin
 FUZZTIME ?= 30s
 export CGO_ENABLED ?= 0
 
-.PHONY: build run test unit race lint lab setup toolchain differential fuzz bench bench-dnssec clean
+.PHONY: build run test unit race lint lab setup toolchain differential fuzz bench bench-tables bench-peers bench-dnssec clean
 
 build: ## the binary, static
 	$(GO) build -trimpath -o $(BIN)/policyd ./cmd/policyd
@@ -53,6 +53,13 @@ fuzz: ## every fuzz target for FUZZTIME each
 
 bench: ## the benchmarks; docs/performance.md says what they mean
 	$(GO) test -run '^$$' -bench . -benchmem ./internal/... ./postfixmap/
+
+PART ?=
+bench-tables: ## whole processes, into docs/performance.md; half an hour, or one PART
+	TLSVERDICT_BENCH=write $(GO) test -count=1 -timeout 2h -v -run '^TestBench$$$(if $(PART),/^$(PART)$$)' ./bench/
+
+bench-peers: ## another daemon beside policyd, into docs/performance.md; root, on Debian
+	peers=$$(bench/setup) && TLSVERDICT_BENCH=write TLSVERDICT_BENCH_PEERS=$$peers $(GO) test -count=1 -timeout 1h -v -run '^TestBench$$/^peers$$' ./bench/
 
 bench-dnssec: setup ## what DNSSEC proof costs, beside unbound
 	@$(call beside,TLSVERDICT_BENCH_DNSSEC=1,TestBeside)
