@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/big"
+	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -292,6 +295,54 @@ func TestNamesThatDoNotExistMakeRoom(t *testing.T) {
 	}
 	if v.cuts.entries["\x03com\x00"] == nil || v.cuts.entries[root] == nil {
 		t.Error("what everyone needs was thrown away")
+	}
+}
+
+// TestWeightIsMemory holds what the cache believes that its entries take against what they
+// take: long names in proofs, and keys that were used.
+func TestWeightIsMemory(t *testing.T) {
+	w := newWorld(t)
+	p256, rsa := w.key("example.", dns.ECDSAP256SHA256, 257), w.bigRSA("example.", 2048, big.NewInt(65537))
+	for what, learn := range map[string]func(n name) cut{
+		"denials": func(n name) cut {
+			step := Step{Kind: StepUnsigned, Subject: subject(n, dns.TypeDS), Zone: "example.", Keys: []KeyID{{}}, Detail: strings.Clone("NSEC at the name (" + n.String() + ")")}
+			return cut{kind: unsignedCut, zone: &zone{apex: n, step: step}}
+		},
+		"nothing there": func(name) cut { return cut{kind: noName} },
+		"keys": func(n name) cut {
+			set := &rrset{owner: n, rtype: dns.TypeDNSKEY, rrs: []dns.RR{p256.rr, rsa.rr}}
+			ks, err := algorithms().readKeys(set)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, k := range ks.list {
+				if _, err := k.load(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			step := Step{Kind: StepDelegation, Subject: subject(n, dns.TypeDNSKEY), Zone: "example.", Keys: make([]KeyID, 2)}
+			return cut{kind: signedCut, zone: &zone{apex: n, keys: ks, step: step}}
+		},
+	} {
+		heap := func() uint64 {
+			var m runtime.MemStats
+			runtime.GC()
+			runtime.ReadMemStats(&m)
+			return m.HeapAlloc
+		}
+		c, now, before := newCuts(1<<30), time.Now(), heap()
+		for i := range 3000 {
+			n := mustName(fmt.Sprintf("n%d.%s.example.", i, strings.Repeat("x", i%60+1)))
+			got := learn(n)
+			got.until = now.Add(time.Hour)
+			c.put(n, got, now)
+		}
+		took := heap() - before
+		t.Logf("%s: %d octets an entry, %d believed", what, took/3000, c.weight/3000)
+		if took > uint64(c.weight)*5/4 {
+			t.Errorf("%s take %d octets, and are believed to take %d", what, took, c.weight)
+		}
+		runtime.KeepAlive(c)
 	}
 }
 

@@ -127,7 +127,7 @@ func (s *suite) prove(set *rrset, usable []delegationSigner, now time.Time, b *B
 func (z *keys) weight() int {
 	n := 0
 	for _, k := range z.list {
-		n += 3*len(k.rdata) + 200
+		n += 3*len(k.rdata) + 600
 	}
 	return n
 }

@@ -38,7 +38,7 @@ type Config struct {
 	// have no other are insecure (RFC 9905 §2).
 	SHA1 bool
 	// CacheOctets is about how much memory the cache of keys and delegations may take.
-	// 0: 32 MiB, enough for some twenty thousand signed domains.
+	// 0: 32 MiB, enough for some fifteen thousand signed domains.
 	CacheOctets int
 	// Refresh asks for keys and delegations that are in use and about to end, before a
 	// destination has to wait for them; nil: nobody does. The Validator is then to be
