@@ -441,7 +441,25 @@ func replays() []damage {
 				z.denyExact(f.m, f.q.name)
 			}
 		}},
-		{name: "denial of a wildcard under the name", do: func(f *forgery) {
+		{name: "wildcard withheld", at: "zzz.wild/A", do: func(f *forgery) {
+			// All that denies the name, and of the wildcard nothing, or that it exists.
+			z := f.sp.dom
+			f.m.Answer, f.m.Ns, f.m.Rcode = nil, nil, dns.RcodeNameError
+			z.addSOA(f.m)
+			switch z.style {
+			case byNSEC:
+				z.deny(f.m, z.nsecAt(f.q.name))
+				if f.rand.IntN(2) == 0 {
+					z.deny(f.m, z.nsecAt("*.wild."+z.apex))
+				}
+			case byNSEC3, byOptOut:
+				z.closest(f.m, f.q.name)
+				if f.rand.IntN(2) == 0 {
+					z.deny(f.m, z.nsec3At("*.wild."+z.apex))
+				}
+			}
+		}},
+		{name: "denial of a wildcard under the name", at: "under.tree.wild/MX", do: func(f *forgery) {
 			// An NSEC at a wildcard, renamed to the name: its label count shows it.
 			if z := f.sp.dom; z.style == byNSEC {
 				f.m.Answer, f.m.Ns, f.m.Rcode = nil, nil, dns.RcodeSuccess

@@ -54,6 +54,7 @@ inside CNAME host.old
 *.cwild CNAME mx1
 *.far CNAME mx1.other.TOP
 under.tree.wild A 192.0.2.8
+under.tree.wild MX 10 mx1
 very.deep.ent A 192.0.2.10
 old DNAME new
 host.new A 192.0.2.9
@@ -79,7 +80,7 @@ var choices = strings.Fields(`@/MX @/A @/AAAA @/TXT @/TLSA @/NS @/SOA @/DNSKEY @
 	alias/A alias/AAAA alias/TXT alias/CNAME alias/DS two/A three/A into/A into/MX dangling/A dangling/CNAME hollow/A hollow/MX
 	across/A across/CNAME away/A away/CNAME away/MX back/A back/CNAME inside/A
 	nowhere/A nowhere/DS a.b.c.nowhere/TLSA aaa/A zzz/MX _25._tcp.nowhere/TLSA
-	a.wild/A a.wild/TXT a.wild/MX a.wild/CNAME a.wild/DS b.c.wild/A *.wild/A *.wild/MX wild/A tree.wild/A x.tree.wild/A y.under.tree.wild/A under.tree.wild/A
+	a.wild/A a.wild/TXT a.wild/MX a.wild/CNAME a.wild/DS b.c.wild/A *.wild/A *.wild/MX wild/A tree.wild/A x.tree.wild/A y.under.tree.wild/A under.tree.wild/A under.tree.wild/MX
 	a.cwild/A a.cwild/CNAME a.cwild/TXT a.b.cwild/AAAA a.far/A
 	ent/A deep.ent/TXT very.deep.ent/A x.ent/A x.deep.ent/A
 	old/DNAME old/A host.old/A host.old/CNAME host.old/DS x.y.old/TXT x.old/A mx1.gone/A mx1.gone/MX mx1.lost/A nowhere.lost/A a.wild.gone/A
@@ -358,6 +359,9 @@ func (g *generator) damaged(d damage) *specimen {
 		switch {
 		case d.at != "":
 			at = sp.dom.ask(d.at)
+			if at.rtype != dns.TypeDS && at.rtype != dns.TypeDNSKEY || g.rand.IntN(3) == 0 {
+				asked = at // nothing else would lead there
+			}
 		case g.rand.IntN(5) == 0:
 			at = sp.dom.ask(pick(g.rand, "@/DS", "@/DNSKEY", "sub/DS", "plain/DS"))
 		}

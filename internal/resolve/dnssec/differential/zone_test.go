@@ -272,8 +272,9 @@ func (k *keyring) generate(zone string, algorithm uint8, bits int) *signer {
 // mayHaveTagZero reports a key that would have the tag 0 in one of the ways in which
 // keys are used here: the library does not sign with such keys.
 func mayHaveTagZero(rr dns.DNSKEY) bool {
+	own := rr.Algorithm
 	for _, rr.Flags = range []uint16{1, 256, 257, 257 | dns.REVOKE} {
-		for _, rr.Algorithm = range []uint8{rr.Algorithm, dns.RSASHA1, dns.RSASHA1NSEC3SHA1, dns.RSASHA256, dns.RSASHA512} {
+		for _, rr.Algorithm = range []uint8{own, dns.RSASHA1, dns.RSASHA1NSEC3SHA1, dns.RSASHA256, dns.RSASHA512} {
 			if rr.KeyTag() == 0 {
 				return true
 			}
