@@ -42,7 +42,7 @@ func (validating) answer(ctx context.Context, s *Session, q question, f *flight)
 		if a.Canonical != "" {
 			res.canonical = hostName(a.Canonical)
 		}
-	case a.Err.Anchor && ctx.Err() == nil:
+	case (a.Err.Anchor || a.Err.Bogus() && s.r.sick()) && ctx.Err() == nil:
 		res = unproven{}.answer(ctx, s, q, f)
 	default:
 		res = s.r.failure(a.Err)
@@ -51,6 +51,18 @@ func (validating) answer(ctx context.Context, s *Session, q question, f *flight)
 	a.Records = nil // res has them; who keeps the trail need not keep them twice
 	res.trail = trail{a}
 	return res
+}
+
+// sick reports that every server was probed, and that none passes. Then what does not
+// hold says nothing about a destination, also where the keys of the root are known from
+// before.
+func (r *Resolver) sick() bool {
+	for _, srv := range r.servers {
+		if h := srv.health(); h.Validates || h.Checked.IsZero() {
+			return false
+		}
+	}
+	return true
 }
 
 // failure says what a lookup that has failed means, and whose fault it is.
@@ -226,7 +238,10 @@ func remedy(e *dnssec.Error, srv *server, now time.Time) string {
 		return fmt.Sprintf("check this host's clock, which says %s", now.UTC().Format(time.RFC3339))
 	case dnssec.NoSignature, dnssec.NoDenial:
 		return "it does not pass DNSSEC records on: let it (dnsmasq: proxy-dnssec; systemd-resolved: ask another than its stub), or name another in [dns] servers, or " + giveUpDNSSEC
-	case dnssec.BadSignature, dnssec.NoKey:
+	case dnssec.NoKey:
+		return "it passes no keys of the root on that match a trust anchor: let it pass DNSSEC records on, or name another in [dns] servers; if `dig +cd . DNSKEY @" +
+			srv.addr.Addr().String() + "` shows keys, renew the anchors (Debian: apt upgrade dns-root-data; or [dns] trust_anchors)"
+	case dnssec.BadSignature:
 		return "what it sends of the root matches no trust anchor: renew them (Debian: apt upgrade dns-root-data; or [dns] trust_anchors), or, if they are up to date, distrust it and name another in [dns] servers"
 	}
 	return fmt.Sprintf("check that %s answers questions for DNSKEY, over TCP too, or name another in [dns] servers", srv.name)
