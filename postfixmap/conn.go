@@ -23,7 +23,7 @@ const (
 type conn struct {
 	srv    *Server
 	nc     net.Conn
-	client string
+	client *client
 	in     Reader
 	out    []byte // replies not yet written
 	reply  []byte // the handler's scratch
@@ -44,8 +44,8 @@ type conn struct {
 	ousted bool
 }
 
-func newConn(s *Server, nc net.Conn, client string) *conn {
-	c := &conn{srv: s, nc: nc, client: client, in: Reader{src: nc, limit: MaxRequest}}
+func newConn(s *Server, nc net.Conn, k *client) *conn {
+	c := &conn{srv: s, nc: nc, client: k, in: Reader{src: nc, limit: MaxRequest}}
 	c.state.Store(stateWord(stateIdle, s.now()))
 	return c
 }
@@ -103,7 +103,7 @@ func (c *conn) answer(ctx context.Context, payload []byte) bool {
 		c.busy = true
 	}
 	c.begun = 0
-	req.Client = c.client
+	req.Client = c.client.name
 	reply := c.call(ctx, req)
 	if err := checkReply(reply); err != nil {
 		c.srv.count.badReplies.Add(1)

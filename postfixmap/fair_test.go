@@ -121,6 +121,57 @@ func TestServerIsFairBetweenClients(t *testing.T) {
 	})
 }
 
+// Idle connections of a client that has few are not what a client that has many gets more of.
+func TestServerSparesTheFew(t *testing.T) {
+	const limit = 12
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		s := &Server{MaxConnections: limit, Handler: stuck(release)}
+		l := newPipeListener()
+		go func() { _ = s.Serve(t.Context(), l) }()
+		few := []net.Conn{l.dialFrom(t, "192.0.2.2"), l.dialFrom(t, "192.0.2.2")}
+		var many []net.Conn
+		for range limit - len(few) {
+			c := l.dialFrom(t, "192.0.2.1")
+			send(t, c, "6:m slow,")
+			many = append(many, c)
+		}
+		synctest.Wait()
+		for range 3 {
+			wantClosed(t, l.dialFrom(t, "192.0.2.1"))
+		}
+		for _, c := range few {
+			if got := ask(t, c, "k"); got != "OK k" {
+				t.Error(got)
+			}
+		}
+		// Among the many, an idle one goes.
+		release <- struct{}{}
+		answered := make(chan int, len(many))
+		for i, c := range many {
+			go func() {
+				if n, _ := c.Read(make([]byte, 100)); n > 0 {
+					answered <- i
+				}
+			}()
+		}
+		i := <-answered
+		synctest.Wait()
+		c := l.dialFrom(t, "192.0.2.1")
+		if got := ask(t, c, "k"); got != "OK k" {
+			t.Error(got)
+		}
+		wantClosed(t, many[i])
+		close(release)
+		for _, c := range append(append(many, few...), c) {
+			_ = c.Close()
+		}
+		if err := s.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // Those who wait for a place wait at once and not one behind the other, and no more than
 // MaxNewcomers of them.
 func TestServerNewcomersWaitTogether(t *testing.T) {

@@ -274,20 +274,35 @@ func (a attribute) repeats() bool {
 
 // has says whether the attribute is on the line.
 func (p *TLSPolicy) has(a attribute) bool {
-	return [attrCount]bool{
-		attrMatch:           len(p.Match)+len(p.Strategies) > 0,
-		attrServerName:      p.ServerName != "",
-		attrCiphers:         p.Ciphers != "",
-		attrProtocols:       len(p.Protocols) > 0,
-		attrExclude:         len(p.Exclude) > 0,
-		attrTAFile:          len(p.TAFiles) > 0,
-		attrConnectionReuse: p.ConnectionReuse != Unset,
-		attrEnableRPK:       p.EnableRPK != Unset,
-		attrPolicyType:      p.PolicyType != "",
-		attrPolicyDomain:    p.PolicyDomain != "",
-		attrPolicyTTL:       p.PolicyTTL != 0,
-		attrPolicyFailure:   p.PolicyFailure != "",
-		attrMXHostPattern:   len(p.MXHostPatterns) > 0,
-		attrPolicyString:    len(p.PolicyStrings) > 0,
-	}[a]
+	switch a {
+	case attrMatch:
+		return len(p.Match)+len(p.Strategies) > 0
+	case attrServerName:
+		return p.ServerName != ""
+	case attrCiphers:
+		return p.Ciphers != ""
+	case attrProtocols:
+		return len(p.Protocols) > 0
+	case attrExclude:
+		return len(p.Exclude) > 0
+	case attrTAFile:
+		return len(p.TAFiles) > 0
+	case attrConnectionReuse:
+		return p.ConnectionReuse != Unset
+	case attrEnableRPK:
+		return p.EnableRPK != Unset
+	case attrPolicyType:
+		return p.PolicyType != ""
+	case attrPolicyDomain:
+		return p.PolicyDomain != ""
+	case attrPolicyTTL:
+		return p.PolicyTTL != 0
+	case attrPolicyFailure:
+		return p.PolicyFailure != ""
+	case attrMXHostPattern:
+		return len(p.MXHostPatterns) > 0
+	case attrPolicyString:
+		return len(p.PolicyStrings) > 0
+	}
+	panic("postfixmap: attribute without a field: " + a.String())
 }

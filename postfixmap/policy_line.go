@@ -275,6 +275,9 @@ func splitAttribute(token string, v Version) (name, value string, err error) {
 // asciiLower is how strcasecmp sees a word. Unicode knows a k and an s outside ASCII that are
 // lower or upper case of those inside; to Postfix, DNS and certificates they are other letters.
 func asciiLower(s string) string {
+	if !strings.ContainsFunc(s, func(r rune) bool { return 'A' <= r && r <= 'Z' }) {
+		return s
+	}
 	return strings.Map(func(r rune) rune {
 		if 'A' <= r && r <= 'Z' {
 			r += 'a' - 'A'

@@ -530,3 +530,17 @@ func BenchmarkParseTLSPolicy(b *testing.B) {
 		}
 	}
 }
+
+// TestHostForm: the quick look at a host name agrees with the one that gives reasons.
+func TestHostForm(t *testing.T) {
+	names := []string{
+		"", ".", "a", "1", "a.", ".a", "a..b", "a.b", "a.1", "1.a", "a.b1", "mx1.example.com", "MX.Example", "-a.b", "a-.b", "a.-b", "a.b-", "a-b.c", "_a.b",
+		"a b", "a:b", "a\x00b", "é.example", "192.0.2.1", "a.b=c", strings.Repeat("a", 63) + ".b", strings.Repeat("a", 64) + ".b",
+		strings.Repeat("a.", 126) + "b", strings.Repeat("a.", 127) + "b",
+	}
+	for _, s := range names {
+		if isHost(s) != (whyNoHost(s) == nil) {
+			t.Errorf("%q: isHost says %v, whyNoHost %v", s, isHost(s), whyNoHost(s))
+		}
+	}
+}

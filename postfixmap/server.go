@@ -65,9 +65,10 @@ type Server struct {
 	// MaxConnections is how many connections may be open at once, over all listeners. A
 	// newcomer above it is served at the cost of the connection that has been idle longest;
 	// when none is idle, of the one whose unfinished request began first, or that has not
-	// read its replies for AdmitTimeout; when a handler is at work for each of them, of the
-	// client that has most connections, if that has twice as many as the newcomer's
-	// would have. Else it waits for AdmitTimeout and is then refused.
+	// read its replies for AdmitTimeout; but only of one of its own client's, or of a client
+	// that has more. When a handler is at work for each of those, it is served at the cost
+	// of the client that has most, if that has twice as many as the newcomer's would have.
+	// Else it waits for AdmitTimeout and is then refused.
 	MaxConnections int
 	// IdleTimeout closes a connection that has asked nothing for so long; it may take a tenth
 	// longer, because deadlines are moved seldom.
@@ -107,10 +108,7 @@ type Server struct {
 	listeners map[*net.Listener]struct{}
 	cancels   []context.CancelFunc
 	conns     map[*conn]struct{}
-	clients   map[string]int // connections of each client
-	idle      connHeap
-	partial   connHeap
-	unread    connHeap
+	clients   map[string]*client
 	ousted    int // connections that were shed while a handler was at work for them
 	answered  uint64
 }
@@ -214,7 +212,7 @@ func (s *Server) init() {
 		s.freed = make(chan struct{}, 1)
 		s.listeners = make(map[*net.Listener]struct{})
 		s.conns = make(map[*conn]struct{})
-		s.clients = make(map[string]int)
+		s.clients = make(map[string]*client)
 	})
 }
 
@@ -257,7 +255,7 @@ func (s *Server) acceptFailed(err error) {
 			continue
 		}
 		s.mu.Lock()
-		victim := s.shed()
+		victim := s.shed(nil)
 		s.mu.Unlock()
 		victim.close()
 		return
@@ -337,24 +335,29 @@ func (s *Server) tryAdmit(ctx context.Context, nc net.Conn, client string) bool 
 	return true
 }
 
-func (s *Server) place(nc net.Conn, client string) (c, victim *conn) {
+func (s *Server) place(nc net.Conn, name string) (c, victim *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closing.Load() {
 		return nil, nil
 	}
+	k := s.clients[name]
+	if k == nil {
+		k = &client{name: name}
+	}
 	if len(s.conns) >= s.MaxConnections {
-		if victim = s.shed(); victim == nil {
-			victim = s.oust(client)
+		if victim = s.shed(k); victim == nil {
+			victim = s.oust(k)
 		}
 	}
 	if len(s.conns) >= s.MaxConnections {
 		return nil, victim
 	}
-	c = newConn(s, nc, client)
+	c = newConn(s, nc, k)
 	s.conns[c] = struct{}{}
-	s.clients[client]++
-	s.idle.push(c, c.idleSince())
+	s.clients[name] = k
+	k.open++
+	k.idle.push(c, c.idleSince())
 	s.count.accepted.Add(1)
 	return c, victim
 }
@@ -365,8 +368,8 @@ func (s *Server) forget(c *conn) {
 		return
 	}
 	delete(s.conns, c)
-	if s.clients[c.client]--; s.clients[c.client] == 0 {
-		delete(s.clients, c.client)
+	if c.client.open--; c.client.open == 0 {
+		delete(s.clients, c.client.name)
 	}
 	s.answered += c.answered.Load()
 	c.leaveHeap()

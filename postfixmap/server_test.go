@@ -675,7 +675,7 @@ func TestServerHitDoesNotAllocate(t *testing.T) {
 	s.init()
 	wire, _ := AppendRequest(nil, "postfix", "example.com")
 	loop := &loopConn{in: wire}
-	c := newConn(s, loop, "")
+	c := newConn(s, loop, &client{open: 1})
 	s.conns[c] = struct{}{}
 	turn := func() {
 		loop.fed = false

@@ -71,41 +71,139 @@ func (s *Server) comeBack(c *conn) {
 		return
 	}
 	c.leaveHeap()
-	s.idle.push(c, s.now())
+	c.client.idle.push(c, s.now())
 	s.wake()
+}
+
+// A client is who holds connections, for shares; see clientOf. The server's mu guards it.
+type client struct {
+	name string
+	open int
+	// idle, partial and unread are those of its connections that were found so; one whose
+	// handler is at work, and one that was found elsewhere, is in none.
+	idle, partial, unread connHeap
+}
+
+// heap is where connections of a kind are.
+func (k *client) heap(kind uint64) *connHeap {
+	switch kind {
+	case stateIdle:
+		return &k.idle
+	case statePartial:
+		return &k.partial
+	case stateUnread:
+		return &k.unread
+	}
+	return nil
+}
+
+// pays reports whether a client's connection may be closed for one of the newcomer's: its own,
+// or that of a client which has more than the newcomer's has. So whoever opens connections
+// without end cannot push out those who have few. A nil newcomer spares nobody.
+func (k *client) pays(newcomer *client) bool {
+	return newcomer == nil || k == newcomer || k.open > newcomer.open
 }
 
 // shed takes away the connection that has been idle longest or, when none is idle, the one whose
 // unfinished request began first or that has left its replies unread for longest. It returns nil
-// when a handler is at work for all of them. mu is held; the caller closes the connection after
-// it has let go of mu.
-func (s *Server) shed() *conn {
-	c := s.shedIdle()
-	if c == nil {
-		c = s.shedWaiting(&s.partial, statePartial)
+// when there is none among those that pay for the newcomer. mu is held; the caller closes the
+// connection after it has let go of mu.
+func (s *Server) shed(newcomer *client) *conn {
+	for _, kind := range []uint64{stateIdle, statePartial, stateUnread} {
+		for {
+			c := s.oldest(kind, newcomer)
+			if c == nil {
+				break
+			}
+			word := c.state.Load()
+			if word&stateKind == kind && stateTime(word) <= c.key && c.state.CompareAndSwap(word, stateShed) {
+				s.count.shed.Add(1)
+				s.forget(c)
+				return c
+			}
+		}
 	}
-	if c == nil {
-		c = s.shedWaiting(&s.unread, stateUnread)
+	return nil
+}
+
+// oldest returns the connection that has been of a kind for longest.
+func (s *Server) oldest(kind uint64, newcomer *client) *conn {
+	var best *conn
+	for _, k := range s.clients {
+		if !k.pays(newcomer) {
+			continue
+		}
+		var c *conn
+		if kind == stateIdle {
+			c = k.longestIdle()
+		} else {
+			c = s.longestWaiting(k.heap(kind), kind)
+		}
+		if c != nil && (best == nil || c.key < best.key) {
+			best = c
+		}
 	}
-	if c != nil {
-		s.count.shed.Add(1)
-		s.forget(c)
+	return best
+}
+
+// longestIdle brings a client's heap up to date as far as it must.
+func (k *client) longestIdle() *conn {
+	for k.idle.Len() > 0 {
+		c := k.idle.conns[0]
+		word := c.state.Load()
+		at := stateTime(word)
+		switch kind := word & stateKind; {
+		case kind == stateShed:
+			c.leaveHeap()
+		case kind != stateIdle:
+			if c.state.CompareAndSwap(word, word|stateMark) {
+				c.leaveHeap()
+				if h := k.heap(kind); h != nil {
+					h.push(c, at)
+				}
+			}
+		case at > c.key:
+			c.key = at
+			heap.Fix(&k.idle, c.index)
+		default:
+			return c
+		}
 	}
-	return c
+	return nil
+}
+
+// longestWaiting returns the connection that has waited longest for its client. What is written
+// to a client that reads takes no time, so that one which is being written to is given
+// AdmitTimeout.
+func (s *Server) longestWaiting(h *connHeap, kind uint64) *conn {
+	for h.Len() > 0 {
+		c := h.conns[0]
+		word := c.state.Load()
+		switch {
+		case word&stateKind != kind || stateTime(word) != c.key:
+			// It has gone on since, and is on its way back by itself.
+			c.leaveHeap()
+		case kind == stateUnread && s.now()-c.key < s.AdmitTimeout:
+			return nil
+		default:
+			return c
+		}
+	}
+	return nil
 }
 
 // oust takes a connection with a handler at work away from the client that has most connections,
 // if that has twice as many as the one that wants another would have: so a client that asks for
 // all it can get leaves others their share, and two that do so leave each other in peace. The
 // handler goes on, for nobody; no more of them than there may be connections. mu is held.
-func (s *Server) oust(client string) *conn {
-	most, largest := 0, ""
-	for other, n := range s.clients {
-		if n > most {
-			most, largest = n, other
+func (s *Server) oust(newcomer *client) *conn {
+	largest := newcomer
+	for _, k := range s.clients {
+		if k.open > largest.open {
+			largest = k
 		}
 	}
-	if most < 2*(s.clients[client]+1) || s.ousted >= s.MaxConnections {
+	if largest.open < 2*(newcomer.open+1) || s.ousted >= s.MaxConnections {
 		return nil
 	}
 	for c := range s.conns {
@@ -117,55 +215,6 @@ func (s *Server) oust(client string) *conn {
 		s.ousted++
 		s.forget(c)
 		return c
-	}
-	return nil
-}
-
-func (s *Server) shedIdle() *conn {
-	for s.idle.Len() > 0 {
-		c := s.idle.conns[0]
-		word := c.state.Load()
-		at := stateTime(word)
-		switch {
-		case word&stateKind == stateShed:
-			c.leaveHeap()
-		case word&stateKind != stateIdle:
-			if c.state.CompareAndSwap(word, word|stateMark) {
-				c.leaveHeap()
-				switch word & stateKind {
-				case statePartial:
-					s.partial.push(c, at)
-				case stateUnread:
-					s.unread.push(c, at)
-				}
-			}
-		case at > c.key:
-			c.key = at
-			heap.Fix(&s.idle, c.index)
-		case c.state.CompareAndSwap(word, stateShed):
-			return c
-		}
-	}
-	return nil
-}
-
-// shedWaiting sheds the connection that has waited longest for its client. What is written to a
-// client that reads takes no time, so that one which is being written to is given AdmitTimeout.
-func (s *Server) shedWaiting(h *connHeap, kind uint64) *conn {
-	for h.Len() > 0 {
-		c := h.conns[0]
-		word := c.state.Load()
-		if word&stateKind != kind || stateTime(word) != c.key {
-			// It has gone on since, and is on its way back by itself.
-			c.leaveHeap()
-			continue
-		}
-		if kind == stateUnread && s.now()-c.key < s.AdmitTimeout {
-			return nil
-		}
-		if c.state.CompareAndSwap(word, stateShed) {
-			return c
-		}
 	}
 	return nil
 }
