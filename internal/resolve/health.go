@@ -136,7 +136,9 @@ func (r *Resolver) probeAll(ctx context.Context, done chan struct{}) {
 		all.Go(func() {
 			h := r.scheme.probe(ctx, r, srv)
 			h.Addr, h.Checked = srv.addr, r.now()
-			srv.state.Store(&h)
+			if before := srv.state.Swap(&h); h.Validates && !before.Validates {
+				r.mended()
+			}
 		})
 	}
 	all.Wait()
@@ -144,6 +146,13 @@ func (r *Resolver) probeAll(ctx context.Context, done chan struct{}) {
 	r.probing = nil
 	r.probes.Unlock()
 	close(done)
+}
+
+// mended lets what did not hold while a server was sick be looked at anew.
+func (r *Resolver) mended() {
+	if v, ok := r.scheme.(validating); ok {
+		v.Forgive()
+	}
 }
 
 // ready probes where no probe can be believed.

@@ -22,6 +22,10 @@ type cut struct {
 // enough that it costs little, short enough that mending it shows.
 const bogusLife = 45 * time.Second
 
+// anchorLife is how long it is remembered that an anchored zone does not hold: everything
+// waits for it, so that mending it should show at once.
+const anchorLife = 2 * time.Second
+
 // cuts remembers zone cuts by name, one flight each.
 type cuts struct {
 	mu      sync.Mutex
@@ -189,6 +193,17 @@ func (c *cuts) shrink(keep name, now time.Time) {
 			return
 		}
 		if n != keep && e.weight > 0 && (n.labels() > 1 || e.cut.zone == nil) {
+			c.drop(n, e)
+		}
+	}
+}
+
+// forgive drops what did not hold.
+func (c *cuts) forgive() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for n, e := range c.entries {
+		if e.weight > 0 && e.cut.err != nil {
 			c.drop(n, e)
 		}
 	}

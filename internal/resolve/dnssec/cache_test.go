@@ -189,6 +189,22 @@ func TestBogusIsRememberedShortly(t *testing.T) {
 	want(t, w.ask(v, "example.com.", dns.TypeMX), verdict.Found, verdict.Secure)
 }
 
+// TestMended: what is mended shows at once where everything waits for it, or where the
+// caller says so.
+func TestMended(t *testing.T) {
+	w := standard(t)
+	v := w.validator()
+	w.tamper = forQuery(".", dns.TypeDNSKEY, stripped)
+	refused(t, w.ask(v, "example.com.", dns.TypeMX), NoSignature)
+	w.tamper = forQuery("example.com.", dns.TypeDNSKEY, stripped)
+	w.now = w.now.Add(anchorLife)
+	refused(t, w.ask(v, "example.com.", dns.TypeMX), NoSignature)
+	w.tamper = nil
+	refused(t, w.ask(v, "example.com.", dns.TypeMX), NoSignature)
+	v.Forgive()
+	want(t, w.ask(v, "example.com.", dns.TypeMX), verdict.Found, verdict.Secure)
+}
+
 func TestFailuresAreNotRemembered(t *testing.T) {
 	w := standard(t)
 	v := w.validator()

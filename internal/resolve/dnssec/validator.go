@@ -100,6 +100,10 @@ func (v *Validator) Warnings() []Warning {
 	return all
 }
 
+// Forgive forgets which delegations did not hold: the upstream is another now, or has
+// been mended.
+func (v *Validator) Forgive() { v.cuts.forgive() }
+
 // Session is the questions of one destination: they share one budget, and an equal
 // question is sent once. It is safe for concurrent use. It holds what it learnt for as
 // long as it lives, so it is closed and dropped when the destination is decided.

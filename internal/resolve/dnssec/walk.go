@@ -115,12 +115,12 @@ func (s *Session) proveAnchor(ctx context.Context, apex name) cut {
 		// RFC 4035 §5.2 has a zone insecure whose DS nobody can check. An anchor is no DS:
 		// the operator says that the zone is signed, and all below would lose its proof.
 		err := &Error{Why: NoKey, Subject: subject(apex, dns.TypeDNSKEY), Anchor: true, Detail: "no trust anchor has a supported algorithm and digest (" + tagsOf(s.v.anchors.zones[apex]) + ")"}
-		return cut{err: err, until: s.until(bogusLife)}
+		return cut{err: err, until: s.until(anchorLife)}
 	}
 	ks, proof, err := s.proveKeys(ctx, apex, usable)
 	if err != nil {
 		err.Anchor = true
-		return cut{err: err, until: s.until(bogusLife)}
+		return cut{err: err, until: s.until(anchorLife)}
 	}
 	z := &zone{apex: apex, proof: verdict.Secure, keys: ks, until: s.until(proof.ttl)}
 	z.step = Step{Kind: StepAnchor, Subject: subject(apex, dns.TypeDNSKEY), Zone: apex.String(), Keys: []KeyID{proof.by}, Proof: verdict.Secure}
