@@ -183,16 +183,19 @@ func (l *lab) forged(t *testing.T) {
 }
 
 // stripped has a resolver that lets no DNSSEC through, from before policyd's start
-// on, and forges besides. That the root itself cannot be proven is remembered longer
-// than this test lasts, so it does not wait for the resolver to be mended.
+// on, and forges besides.
 func (l *lab) stripped(t *testing.T) {
 	const mx = " 60 MX 10 mx.impostor.example."
 	l.deceive(t, []deceit{
-		{outcome: deferred("dane-stripped-of-dnssec", "dane.example")},
-		{outcome: deferred("prefix-stripped-of-dnssec", "prefix.example")},
+		{outcome: deferred("dane-stripped-of-dnssec", "dane.example"), mended: genuine("dane.example")},
+		{outcome: deferred("prefix-stripped-of-dnssec", "prefix.example"), mended: outcome{
+			reply: secure("starttls-mx.prefix.example"), status: "sent", log: verified, host: "starttls-mx.prefix.example", how: "sni",
+		}},
 		{lies: []lie{forge("liesigned.example." + mx)}, outcome: deferred("signed-forged-and-stripped", "liesigned.example")},
 		// That it is not signed cannot be seen either.
-		{outcome: deferred("unsigned-stripped-of-dnssec", "opportunistic.example")},
+		{outcome: deferred("unsigned-stripped-of-dnssec", "opportunistic.example"), mended: outcome{
+			reply: "NOTFOUND", status: "sent", log: untrusted, host: "mx.opportunistic.example", how: "tls",
+		}},
 		// MTA-STS needs no DNSSEC (RFC 8461 §2).
 		{outcome: outcome{
 			name: "sts-stripped-of-dnssec", to: "sts.example", reply: secure("mx.sts.example"), status: "sent", log: verified, host: "mx.sts.example", how: "sni",
