@@ -35,10 +35,11 @@ func plan() map[string]room {
 		"internal/resolve":    {ours: []string{"internal/verdict", "internal/tlsa", "internal/nexthop", "internal/resolve"}, theirs: []string{"github.com/miekg/dns"}, why: "it is the only one that speaks DNS"},
 		"internal/fetch":      {ours: []string{"internal/mtasts", "internal/verdict"}, theirs: []string{"code.dny.dev/ssrf"}, why: "it fetches one policy and decides nothing"},
 		"internal/store":      {ours: []string{"internal/mtasts"}, theirs: []string{"go.etcd.io/bbolt"}, why: "it keeps what it is given"},
-		"internal/gather":     {ours: []string{"internal/resolve", "internal/fetch", "internal/mtasts", "internal/tlsa", "internal/signal", "internal/nexthop", "internal/verdict"}, theirs: []string{"std"}, why: "it asks, and does not keep rulings or know who wants them"},
-		"internal/engine":     {ours: []string{"internal/gather", "internal/store", "internal/verdict", "internal/nexthop"}, theirs: []string{"github.com/maypok86/otter/v2", "golang.org/x/sync", "golang.org/x/time"}, why: "it keeps rulings and does not know how an MTA asks"},
+		"internal/fairqueue":  {theirs: []string{"std"}, why: "it shares places out and does not know what for"},
+		"internal/gather":     {ours: []string{"internal/fairqueue", "internal/resolve", "internal/fetch", "internal/mtasts", "internal/tlsa", "internal/signal", "internal/nexthop", "internal/verdict"}, theirs: []string{"std"}, why: "it asks, and does not keep rulings or know who wants them"},
+		"internal/engine":     {ours: []string{"internal/fairqueue", "internal/gather", "internal/store", "internal/verdict", "internal/nexthop"}, theirs: []string{"github.com/maypok86/otter/v2", "golang.org/x/sync", "golang.org/x/time"}, why: "it keeps rulings and does not know how an MTA asks"},
 		"internal/explain":    {ours: []string{"internal/engine", "internal/verdict", "internal/mtasts", "internal/tlsa", "internal/signal", "internal/nexthop"}, theirs: []string{"std"}, why: "it tells what was decided"},
-		"internal/socketmapd": {ours: []string{"internal/engine", "internal/explain", "internal/verdict", "internal/nexthop", "postfixmap"}, theirs: []string{"golang.org/x/time"}, why: "it spells rulings"},
+		"internal/socketmapd": {ours: []string{"internal/fairqueue", "internal/engine", "internal/explain", "internal/verdict", "internal/nexthop", "postfixmap"}, theirs: []string{"golang.org/x/time"}, why: "it spells rulings"},
 		"internal/postfix":    {theirs: []string{"std"}, why: "it asks Postfix, and decides nothing"},
 		"internal/config":     {ours: []string{"internal/verdict", "internal/nexthop", "postfixmap"}, theirs: []string{"github.com/BurntSushi/toml"}, why: "it reads settings and acts on none"},
 		"internal/daemon":     {ours: []string{"internal", "postfixmap"}, theirs: []string{"github.com/coreos/go-systemd/v22"}, why: "it wires the rooms"},
@@ -46,6 +47,7 @@ func plan() map[string]room {
 		"internal/house":      {theirs: []string{"std"}, why: "it has no code"},
 		"cmd/policyd":         {ours: []string{"internal", "postfixmap"}, theirs: []string{"github.com/spf13/cobra"}, why: "flags, wiring, exit codes"},
 		"bench":               {ours: []string{"internal", "postfixmap"}, theirs: []string{"github.com/miekg/dns"}, why: "it is for tests"},
+		"siege":               {ours: []string{"postfixmap"}, theirs: []string{"github.com/miekg/dns", "golang.org/x/sys"}, why: "it is for tests, and sees of policyd what everyone sees"},
 		"lab":                 {ours: []string{"internal", "postfixmap"}, theirs: []string{"github.com/miekg/dns"}, why: "it is for tests"},
 	}
 }
