@@ -98,7 +98,7 @@ func withoutPolicy(i int) int { return i * 20 }
 // peers measures another daemon for the same purpose, in the same run.
 func peers(ctx context.Context, t *testing.T, b *bench) (*section, error) {
 	if os.Getenv(peersEnv) == "" {
-		return nil, errNoPeers
+		return nil, fmt.Errorf("%w: make bench-peers measures other daemons", errLeftOut)
 	}
 	u, err := startUpstreamAt(peerResolver, 0)
 	if err != nil {

@@ -38,15 +38,15 @@ type standIn struct {
 
 // order is what a stand-in is told.
 type order struct {
-	// Do is "fill", "keep", "sync", "collect" or "profile".
+	// Do is "fill", "keep", "collect", or "heap" or "cpu" for a profile.
 	Do string
 	// First and End bound the domains; Rate is how many a second, 0 for any.
 	First, End, Rate int
-	// TTL is that of the facts from now on, unless 0.
+	// TTL is that of the facts from now on, unless 0; for "cpu" it is how long.
 	TTL time.Duration
 	// Together says that all of an order end at one time, TTL from its beginning.
 	Together bool
-	// File takes a profile of the heap.
+	// File takes a profile.
 	File string
 }
 
@@ -117,7 +117,7 @@ func (s *standIn) life() time.Duration {
 
 func (s *standIn) obey(o order) account {
 	var err error
-	if o.TTL != 0 {
+	if o.TTL != 0 && o.Do != "cpu" {
 		s.ttl.Store(int64(o.TTL))
 		s.end.Store(0)
 	}
@@ -140,8 +140,8 @@ func (s *standIn) obey(o order) account {
 	case "collect":
 		runtime.GC()
 		runtime.GC()
-	case "profile":
-		err = profile(o.File)
+	case "heap", "cpu":
+		err = profile(o)
 	}
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
@@ -156,13 +156,21 @@ func (s *standIn) obey(o order) account {
 	return a
 }
 
-func profile(file string) error {
-	f, err := os.Create(file)
+func profile(o order) error {
+	f, err := os.Create(o.File)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	return pprof.Lookup("heap").WriteTo(f, 0)
+	if o.Do == "heap" {
+		return pprof.Lookup("heap").WriteTo(f, 0)
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return err
+	}
+	<-time.After(o.TTL)
+	pprof.StopCPUProfile()
+	return nil
 }
 
 // paced does something for each domain of an order, eight at a time, at its rate. As a

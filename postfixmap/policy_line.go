@@ -58,14 +58,14 @@ func pattern(mx string, a attribute, form func(string) (string, *PolicyError)) (
 // key, made with the algorithm of smtp_tls_fingerprint_digest: pairs of hex digits with colons,
 // the one notation that all versions match.
 func Fingerprint(digest []byte) string {
-	var b strings.Builder
+	out := make([]byte, 0, 3*len(digest))
 	for i := range digest {
 		if i > 0 {
-			b.WriteByte(':')
+			out = append(out, ':')
 		}
-		b.WriteString(hex.EncodeToString(digest[i : i+1]))
+		out = hex.AppendEncode(out, digest[i:i+1])
 	}
-	return b.String()
+	return string(out)
 }
 
 // AppendTo appends the line, as Postfix of version v reads it, to dst. It first checks the
