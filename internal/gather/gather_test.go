@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"tlsverdict/internal/fairqueue"
 	"tlsverdict/internal/fetch"
 	"tlsverdict/internal/mtasts"
 	"tlsverdict/internal/nexthop"
@@ -187,6 +188,9 @@ type rig struct {
 	web   *web
 }
 
+// fetches is how many policies a rig fetches at once.
+const fetches = 2
+
 func newRig(z *zone, w *web) *rig {
 	s := &memory{m: make(map[string]mtasts.Cached)}
 	return &rig{store: s, web: w, Gatherer: &Gatherer{
@@ -194,7 +198,7 @@ func newRig(z *zone, w *web) *rig {
 		Rules: verdict.Rules{STS: verdict.Enforce, Prefix: verdict.Enforce, DANE: verdict.Native},
 		Log:   quiet(),
 		Policies: NewPolicies(PoliciesConfig{
-			Store: s, Fetcher: w, Now: time.Now, Jitter: func() float64 { return 0.5 }, MaxFetches: 2, Log: quiet(),
+			Store: s, Fetcher: w, Now: time.Now, Jitter: func() float64 { return 0.5 }, MaxFetches: fetches, Log: quiet(),
 		}),
 	}}
 }
@@ -514,9 +518,7 @@ func TestCrowdedFetchesDefer(t *testing.T) {
 		z.mx.Proof, z.addrs = verdict.Insecure, nil
 		z.txt = map[string]verdict.Answer[string]{"_mta-sts." + domain: found(verdict.Insecure, "v=STSv1; id=1;")}
 		r := newRig(z, &web{policy: enforced(t), takes: time.Minute})
-		for i := range maxWaiting * cap(r.Policies.slots) {
-			r.Policies.start(fmt.Sprint("d", i, ".example"), "1")
-		}
+		r.crowd(t, "", fetches*(1+maxWaiting))
 		f, _ := r.facts(t)
 		if v, ok := verdict.Decide(f).Verdict.(verdict.Defer); !ok || v.Fault != verdict.Ours {
 			t.Errorf("%+v, want a deferral by our fault", verdict.Decide(f).Verdict)
@@ -664,14 +666,44 @@ func TestOneFetchAtOnce(t *testing.T) {
 		if r.web.got != 1 {
 			t.Errorf("%d fetches for ten askers", r.web.got)
 		}
-		full := 0
-		for i := range 3 * maxWaiting * cap(r.Policies.slots) {
-			if r.Policies.start(fmt.Sprint("d", i, ".example"), "1") == nil {
-				full++
+		const n = 3 * maxWaiting * fetches
+		refused := 0
+		for _, fl := range r.crowd(t, "", n) {
+			select {
+			case <-fl.done:
+				refused++
+			default:
 			}
 		}
-		if full != 2*maxWaiting*cap(r.Policies.slots) {
-			t.Errorf("%d fetches were refused", full)
+		if refused != n-fetches*(1+maxWaiting) {
+			t.Errorf("%d fetches were refused", refused)
+		}
+		time.Sleep(time.Hour)
+	})
+}
+
+// crowd starts fetches for one client.
+func (r *rig) crowd(t *testing.T, client string, n int) []*flight {
+	t.Helper()
+	all := make([]*flight, n)
+	for i := range all {
+		all[i] = r.Policies.start(fairqueue.WithClient(t.Context(), client), fmt.Sprint("d", i, ".example"), "1")
+		synctest.Wait()
+	}
+	return all
+}
+
+// TestFetchesAreFairBetweenClients: one with many domains whose policy hosts are slow
+// keeps another one waiting for a turn, and not for all of them.
+func TestFetchesAreFairBetweenClients(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(hosts(1), &web{policy: enforced(t), takes: time.Minute})
+		r.crowd(t, "crowd", fetches*(1+maxWaiting))
+		begin := time.Now()
+		fl := r.Policies.start(fairqueue.WithClient(t.Context(), "another"), domain, "1")
+		<-fl.done
+		if took := time.Since(begin); took > 2*time.Minute || fl.failure != nil {
+			t.Errorf("another client's policy took %v: %v", took, fl.failure)
 		}
 		time.Sleep(time.Hour)
 	})

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"tlsverdict/internal/fairqueue"
 	"tlsverdict/internal/fetch"
 	"tlsverdict/internal/mtasts"
 	"tlsverdict/internal/verdict"
@@ -113,7 +114,7 @@ type Policies struct {
 	clock   func() time.Time
 	jitter  func() float64
 	log     *slog.Logger
-	slots   chan struct{}
+	slots   *fairqueue.Queue
 
 	mu      sync.Mutex
 	flights map[string]*flight
@@ -142,7 +143,7 @@ func NewPolicies(c PoliciesConfig) *Policies {
 		clock:   c.Now,
 		jitter:  c.Jitter,
 		log:     c.Log,
-		slots:   make(chan struct{}, c.MaxFetches),
+		slots:   fairqueue.New(c.MaxFetches, maxWaiting*c.MaxFetches),
 		flights: make(map[string]*flight),
 		failed:  make(map[string]mtasts.Cached),
 	}
@@ -154,8 +155,6 @@ const maxFailed = 10_000
 
 // maxWaiting is how many fetches may wait for each one under way.
 const maxWaiting = 16
-
-var errBusy = errors.New("gather: too many policy fetches are under way")
 
 // Known returns the cached, unexpired policy of a domain. After an error it is not
 // known whether there is one.
@@ -207,10 +206,7 @@ func (p *Policies) fetchNew(ctx context.Context, l *stsLookup, id string) verdic
 			Failure: verdict.Failure{Fault: verdict.Remote, Detail: before.LastFailure + "; not tried again yet"},
 		})
 	}
-	fl := p.start(l.domain, id)
-	if fl == nil {
-		return l.heldFacts(unfinished("too many policy fetches are under way"))
-	}
+	fl := p.start(ctx, l.domain, id)
 	select {
 	case <-fl.done:
 	case <-ctx.Done():
@@ -246,37 +242,37 @@ type flight struct {
 	changed bool
 }
 
-// start begins a fetch, or joins the one under way for the domain. It returns nil
-// when too many are waiting: whoever runs many domains with slow policy hosts must
-// not fill the memory.
-func (p *Policies) start(domain, id string) *flight {
+// start begins a fetch, or joins the one under way for the domain. Those that wait are
+// bounded, and the places shared between the clients for whom it is done: whoever runs
+// many domains with slow policy hosts must not fill the memory, nor keep the policies
+// of others from being fetched.
+func (p *Policies) start(ctx context.Context, domain, id string) *flight {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if fl, ok := p.flights[domain]; ok {
 		return fl
 	}
-	if len(p.flights) >= maxWaiting*cap(p.slots) {
-		return nil
-	}
 	fl := &flight{done: make(chan struct{})}
 	p.flights[domain] = fl
-	go func() {
-		p.slots <- struct{}{}
-		defer func() { <-p.slots }()
-		p.fly(fl, domain, id)
-	}()
+	go p.fly(fl, fairqueue.Client(ctx), domain, id)
 	return fl
 }
 
-// fly fetches and keeps the result. The fetcher bounds its own time, so that the
-// flight ends although no asker's context ends it.
-func (p *Policies) fly(fl *flight, domain, id string) {
+// fly fetches and keeps the result. It waits for a place for as long as it takes: the
+// fetcher bounds its own time, so that those before it end, and it does although no
+// asker's context ends it.
+func (p *Policies) fly(fl *flight, client, domain, id string) {
 	defer func() {
 		p.mu.Lock()
 		delete(p.flights, domain)
 		p.mu.Unlock()
 		close(fl.done)
 	}()
+	if p.slots.Enter(context.Background(), client) != nil {
+		fl.failure = unfinished("too many policy fetches are under way")
+		return
+	}
+	defer p.slots.Leave(client)
 	defer func() {
 		if r := recover(); r != nil {
 			p.log.Error("a defect in tlsverdict spoils a policy fetch", "domain", domain, "panic", r, "stack", string(debug.Stack()))
@@ -371,10 +367,7 @@ func (p *Policies) Refresh(ctx context.Context, s Session, domain string) (chang
 			id = rec.ID
 		}
 	}
-	fl := p.start(domain, id)
-	if fl == nil {
-		return false, errBusy
-	}
+	fl := p.start(ctx, domain, id)
 	select {
 	case <-fl.done:
 	case <-ctx.Done():
