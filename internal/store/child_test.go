@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -22,6 +23,8 @@ import (
 // childEnv makes the test binary run one of the children below instead of its
 // tests: what happens to a process cannot be tested within it.
 const childEnv = "TLSVERDICT_STORE_CHILD"
+
+var kills = flag.Int("kills", 25, "how often TestS13SurvivesKill kills its child")
 
 func TestMain(m *testing.M) {
 	name := os.Getenv(childEnv)
@@ -93,7 +96,7 @@ func TestS13SurvivesKill(t *testing.T) {
 	// acked has for each domain the highest id that was said to be durable.
 	acked := map[string]int{}
 	first := 0
-	for round := range 25 {
+	for round := range *kills {
 		cmd := child(t, "writer", path)
 		cmd.Env = append(cmd.Env, "FIRST="+strconv.Itoa(first))
 		out, err := cmd.StdoutPipe()

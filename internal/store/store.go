@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,8 +34,12 @@ const (
 	keepUnreadable = 7 * 24 * time.Hour
 )
 
-// errClosed: the store was closed, and with it what is in the file.
-var errClosed = errors.New("store: closed")
+var (
+	// errClosed: the store was closed, and with it what is in the file.
+	errClosed = errors.New("store: closed")
+	// errTooLate: they came after the last write.
+	errTooLate = errors.New("they came while the store was being closed")
+)
 
 // Store keeps policies. All methods may be called at once by many goroutines, and
 // none but Sync and Close waits for the disk to write.
@@ -511,7 +516,7 @@ func (s *Store) Close() error {
 		}
 		s.mu.Lock()
 		if len(s.pending) > 0 {
-			err = fmt.Errorf("%w: %d changes: %w", ErrNotDurable, len(s.pending), s.lastErr)
+			err = fmt.Errorf("%w: %d changes: %w", ErrNotDurable, len(s.pending), cmp.Or(s.lastErr, errTooLate))
 		}
 		s.mu.Unlock()
 		s.unread.Store(&errClosed)

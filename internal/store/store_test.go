@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -479,5 +480,40 @@ func TestAfterClose(t *testing.T) {
 	keep(s, c)
 	if err := s.Sync(t.Context()); !errors.Is(err, ErrNotDurable) {
 		t.Errorf("Sync after Close: %v", err)
+	}
+}
+
+// TestCloseWhilePutting: a policy whose fetch ends while the daemon stops is written if
+// it came in time, and what came too late is said in words.
+func TestCloseWhilePutting(t *testing.T) {
+	for range 20 {
+		s, _ := open(t, filepath.Join(t.TempDir(), "policyd.db"))
+		stop, begun, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(ended)
+			for n := 0; ; n++ {
+				c, err := numbered(n)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				keep(s, c)
+				if n == 10 {
+					close(begun)
+				}
+				select {
+				case <-stop:
+					return
+				default:
+				}
+			}
+		}()
+		<-begun
+		err := s.Close()
+		close(stop)
+		<-ended
+		if err != nil && (!errors.Is(err, ErrNotDurable) || strings.Contains(err.Error(), "%!")) {
+			t.Fatal(err)
+		}
 	}
 }

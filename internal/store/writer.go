@@ -31,7 +31,7 @@ func (s *Store) run() {
 		}
 		select {
 		case <-s.quit:
-			_ = s.flush()
+			s.last()
 			return
 		case <-wake:
 		case <-s.urgent:
@@ -43,6 +43,16 @@ func (s *Store) run() {
 		}
 		retry = time.After(wait)
 		wait = min(2*wait, maxRetry)
+	}
+}
+
+// last writes what is left, and what came while that was written. Whoever goes on to
+// put is not waited for.
+func (s *Store) last() {
+	for range 3 {
+		if s.flush() != nil {
+			return
+		}
 	}
 }
 
