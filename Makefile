@@ -6,7 +6,7 @@ BIN ?= bin
 FUZZTIME ?= 30s
 export CGO_ENABLED ?= 0
 
-.PHONY: build run test unit race lint lab setup toolchain differential fuzz bench bench-tables bench-peers bench-dnssec clean
+.PHONY: build run test unit race lint lab setup toolchain differential fuzz bench bench-tables bench-peers bench-dnssec clean besieged siege soak
 
 build: ## the binary, static
 	$(GO) build -trimpath -o $(BIN)/policyd ./cmd/policyd
@@ -14,7 +14,7 @@ build: ## the binary, static
 run: build ## the daemon with its embedded defaults
 	$(BIN)/policyd serve
 
-test: lint race lab ## everything, as CI does; installs what the lab needs
+test: lint race lab besieged ## everything, as CI does; installs what the lab needs
 
 unit: ## the tests that need neither root nor packages
 	$(GO) test ./...
@@ -44,6 +44,16 @@ beside = set -e; lab/setup | while read -r name dir; do echo "== $$name"; \
 
 differential: setup ## our DNSSEC validator beside unbound and delv
 	@$(call beside,TLSVERDICT_DIFFERENTIAL=$(SEED),TestDifferential)
+
+besieged: ## the daemon under attack and fault, in short: two minutes
+	TLSVERDICT_SIEGE=1 $(GO) test -count=1 -v ./siege/
+
+siege: ## the same in full, and 200 kills of the store; docs/reliability.md has the figures of one run
+	TLSVERDICT_SIEGE=full $(GO) test -count=1 -timeout 1h -v ./siege/
+	$(GO) test -count=1 -timeout 1h -v -run TestS13SurvivesKill ./internal/store/ -kills 200
+
+soak: ## an hour of mixed load, attacks and faults
+	TLSVERDICT_SIEGE=full $(GO) test -count=1 -timeout 2h -v -run TestSoak ./siege/ -soak 1h
 
 fuzz: ## every fuzz target for FUZZTIME each
 	@set -e; for pkg in $$($(GO) list ./...); do \
