@@ -16,7 +16,9 @@
 //   - a hit takes no lock that a miss can hold, logs nothing above debug, and
 //     allocates nothing;
 //   - at most Config.Flights destinations are worked out at once, and
-//     waitingPerFlight times as many wait; more are told to come back;
+//     waitingPerFlight times as many wait; more are told to come back. The places
+//     are shared between clients (fairqueue.WithClient), so that one who asks for
+//     everything leaves others theirs;
 //   - a failure is kept for 30 to 60 seconds, so that a dead name server is not
 //     asked for every message; a strict verdict that was reached beside one is
 //     kept longer, and worked out anew as often;
@@ -42,6 +44,7 @@ import (
 	"golang.org/x/sync/singleflight"
 	"golang.org/x/time/rate"
 
+	"tlsverdict/internal/fairqueue"
 	"tlsverdict/internal/nexthop"
 	"tlsverdict/internal/verdict"
 )
@@ -68,7 +71,8 @@ const (
 
 // Config is what an Engine works with.
 type Config struct {
-	// Gather learns the facts of a destination. Required.
+	// Gather learns the facts of a destination; fairqueue.Client tells it on whose
+	// account. Required.
 	Gather func(context.Context, nexthop.Destination) verdict.Facts
 	// Override returns the operator's word for a name, or nil. Optional.
 	Override func(name string) *verdict.Override
@@ -112,22 +116,28 @@ type Explanation struct {
 	Took time.Duration
 }
 
-// entry is a kept verdict. Only claimed changes after it is stored.
+// entry is a kept verdict. Only claimed changes after it is stored. There may be a
+// million: times are those of Engine.clock, a third of a time.Time and nothing that the
+// garbage collector has to follow.
 type entry struct {
-	ruled Ruled
-	// refresh is when a hit should start a new flight.
-	refresh time.Time
-	claimed atomic.Bool
+	verdict verdict.Verdict
+	// until is when it ends, refresh when a hit should start a new flight.
+	until, refresh time.Duration
+	source         verdict.Source
+	byEnforcement  bool
+	claimed        atomic.Bool
 }
 
 // Engine rules on destinations. It is safe for concurrent use.
 type Engine struct {
-	cfg     Config
+	cfg Config
+	// start is where the clock begins. It has a monotonic reading, so that setting the
+	// wall clock neither prolongs nor ends a verdict.
+	start   time.Time
 	cache   *otter.Cache[nexthop.Destination, *entry]
 	why     *otter.Cache[nexthop.Destination, *Explanation]
 	flights singleflight.Group
-	slots   chan struct{}
-	waiting atomic.Int64
+	places  *fairqueue.Queue
 	// epoch counts the calls of Forget and Reconsider: a flight that began before
 	// one may rest on what was forgotten, and is not kept.
 	epoch atomic.Uint64
@@ -151,15 +161,15 @@ type Stats struct {
 
 // New returns an Engine; Close ends it.
 func New(cfg Config) (*Engine, error) {
-	e := &Engine{cfg: cfg, slots: make(chan struct{}, cfg.Flights), crowd: rate.Sometimes{Interval: 10 * time.Second}}
+	e := &Engine{cfg: cfg, start: time.Now(), places: fairqueue.New(cfg.Flights, waitingPerFlight*cfg.Flights), crowd: rate.Sometimes{Interval: 10 * time.Second}}
 	var err error
 	e.cache, err = otter.New(&otter.Options[nexthop.Destination, *entry]{
 		MaximumWeight: uint64(cfg.Entries),
 		Weigher: func(_ nexthop.Destination, n *entry) uint32 {
-			return weight(size(n.ruled.Verdict), entryUnit, cfg.Entries)
+			return weight(size(n.verdict), entryUnit, cfg.Entries)
 		},
 		ExpiryCalculator: otter.ExpiryWritingFunc(func(n otter.Entry[nexthop.Destination, *entry]) time.Duration {
-			return time.Until(n.Value.ruled.Until)
+			return n.Value.until - e.clock()
 		}),
 	})
 	if err != nil {
@@ -194,7 +204,7 @@ func (e *Engine) Stats() Stats {
 }
 
 // Rule returns how strict TLS must be for d. When ctx ends first the answer is a
-// deferral that is not kept.
+// deferral that is not kept. fairqueue.WithClient says in ctx who asks.
 func (e *Engine) Rule(ctx context.Context, d nexthop.Destination) Ruled {
 	if r, ok := e.Cached(d); ok {
 		return r
@@ -209,16 +219,25 @@ func (e *Engine) Cached(d nexthop.Destination) (Ruled, bool) {
 	if !ok {
 		return Ruled{}, false
 	}
-	now := time.Now()
-	if !now.Before(n.ruled.Until) {
+	now := e.clock()
+	if now >= n.until {
 		return Ruled{}, false
 	}
 	e.counts.hits.Add(1)
-	if e.cfg.RefreshAhead && !now.Before(n.refresh) && n.claimed.CompareAndSwap(false, true) {
+	if e.cfg.RefreshAhead && now >= n.refresh && n.claimed.CompareAndSwap(false, true) {
 		e.counts.refreshes.Add(1)
-		e.fly(d)
+		// The refresh is the program's own idea, and on nobody's account.
+		e.fly(d, "")
 	}
-	return n.ruled, true
+	return e.ruled(n), true
+}
+
+// clock is the time since the engine's start.
+func (e *Engine) clock() time.Duration { return time.Since(e.start) }
+
+// ruled is what an entry tells the MTA's side.
+func (e *Engine) ruled(n *entry) Ruled {
+	return Ruled{Verdict: n.verdict, Source: n.source, Until: e.start.Add(n.until), ByEnforcement: n.byEnforcement}
 }
 
 // Explain returns the ruling on d with its facts: the one in force while those
@@ -250,7 +269,7 @@ func (e *Engine) Forget(name string) {
 func (e *Engine) Reconsider() {
 	e.epoch.Add(1)
 	for d, n := range e.cache.All() {
-		if n.ruled.ByEnforcement {
+		if n.byEnforcement {
 			e.forget(d)
 		}
 	}
@@ -267,15 +286,15 @@ func (e *Engine) forget(d nexthop.Destination) {
 	e.why.Invalidate(d)
 }
 
-// fly starts a flight for d, unless one is under way.
-func (e *Engine) fly(d nexthop.Destination) <-chan singleflight.Result {
-	return e.flights.DoChan(d.String(), func() (any, error) { return e.work(d), nil })
+// fly starts a flight for d on a client's account, unless one is under way.
+func (e *Engine) fly(d nexthop.Destination, client string) <-chan singleflight.Result {
+	return e.flights.DoChan(d.String(), func() (any, error) { return e.work(d, client), nil })
 }
 
 // join waits for the flight of d.
 func (e *Engine) join(ctx context.Context, d nexthop.Destination) *Explanation {
 	select {
-	case r := <-e.fly(d):
+	case r := <-e.fly(d, fairqueue.Client(ctx)):
 		return r.Val.(*Explanation)
 	case <-ctx.Done():
 		e.cfg.Log.Info("an asker could not wait for a ruling and was told to come back", "dest", d.String())
@@ -284,7 +303,7 @@ func (e *Engine) join(ctx context.Context, d nexthop.Destination) *Explanation {
 }
 
 // work is a flight: gather, decide, keep, say.
-func (e *Engine) work(d nexthop.Destination) (x *Explanation) {
+func (e *Engine) work(d nexthop.Destination, client string) (x *Explanation) {
 	epoch := e.epoch.Load()
 	defer func() {
 		if r := recover(); r != nil {
@@ -293,16 +312,16 @@ func (e *Engine) work(d nexthop.Destination) (x *Explanation) {
 			x = e.nothing(d, "internal error while working out "+d.Name, epoch)
 		}
 	}()
-	if !e.enter() {
+	if e.places.Enter(e.base, client) != nil {
 		e.counts.busy.Add(1)
 		e.crowd.Do(func() {
 			e.cfg.Log.Warn("too many destinations are being worked out; some askers are told to come back", "dest", d.String(), "refused", e.counts.busy.Load())
 		})
 		return e.nothing(d, "too many destinations are being worked out; ask again", epoch)
 	}
-	defer func() { <-e.slots }()
+	defer e.places.Leave(client)
 	start := time.Now()
-	x = &Explanation{Facts: e.facts(d)}
+	x = &Explanation{Facts: e.facts(d, client)}
 	if e.cfg.Enforcement != nil && x.Facts.Override == nil {
 		x.Facts.Rules.DANE = e.cfg.Enforcement(e.base)
 	}
@@ -317,32 +336,16 @@ func (e *Engine) work(d nexthop.Destination) (x *Explanation) {
 // again, and the verdict that it was for holds.
 func (e *Engine) nothing(d nexthop.Destination, text string, epoch uint64) *Explanation {
 	x := e.unkept(d, verdict.Defer{Fault: verdict.Ours, Text: text})
-	now := time.Now()
+	now := e.clock()
 	if old, ok := e.holds(d, now); ok {
-		x.InForce = old.ruled
+		x.InForce = e.ruled(old)
 		e.set(d, postponed(old, now), epoch)
 	}
 	return x
 }
 
-// enter waits for a slot; false means that too many wait already, or that the
-// engine was closed.
-func (e *Engine) enter() bool {
-	if e.waiting.Add(1) > int64(waitingPerFlight*cap(e.slots)) {
-		e.waiting.Add(-1)
-		return false
-	}
-	defer e.waiting.Add(-1)
-	select {
-	case e.slots <- struct{}{}:
-		return true
-	case <-e.base.Done():
-		return false
-	}
-}
-
 // facts gathers, unless the operator has spoken.
-func (e *Engine) facts(d nexthop.Destination) verdict.Facts {
+func (e *Engine) facts(d nexthop.Destination, client string) verdict.Facts {
 	var override *verdict.Override
 	if e.cfg.Override != nil {
 		override = e.cfg.Override(d.Name)
@@ -351,7 +354,7 @@ func (e *Engine) facts(d nexthop.Destination) verdict.Facts {
 	if override != nil && (override.Until.IsZero() || now.Before(override.Until)) {
 		return verdict.Facts{Now: now, Destination: d, Rules: e.cfg.Rules, Override: override}
 	}
-	ctx, cancel := context.WithTimeout(e.base, flightTime)
+	ctx, cancel := context.WithTimeout(fairqueue.WithClient(e.base, client), flightTime)
 	defer cancel()
 	return e.cfg.Gather(ctx, d)
 }
@@ -359,23 +362,24 @@ func (e *Engine) facts(d nexthop.Destination) verdict.Facts {
 // keep stores the verdict, unless it is laxer than an older one that still holds
 // and stems from a failure: a verdict is not lowered because a lookup failed.
 func (e *Engine) keep(d nexthop.Destination, x *Explanation, epoch uint64) {
-	now := time.Now()
+	now := e.clock()
 	life, again := e.lifetime(&x.Ruling, x.Took)
-	x.InForce = Ruled{Verdict: x.Ruling.Verdict, Source: x.Ruling.Source, Until: now.Add(life), ByEnforcement: x.Ruling.ByEnforcement}
-	if old, ok := e.holds(d, now); ok && x.Ruling.Provisional && laxer(x.Ruling.Verdict, old.ruled.Verdict) {
-		x.InForce = old.ruled
-		e.why.Set(d, x)
-		e.set(d, postponed(old, now), epoch)
-		return
+	n := &entry{
+		verdict: x.Ruling.Verdict, source: x.Ruling.Source, byEnforcement: x.Ruling.ByEnforcement,
+		until: now + life, refresh: now + again,
 	}
+	if old, ok := e.holds(d, now); ok && x.Ruling.Provisional && laxer(n.verdict, old.verdict) {
+		n = postponed(old, now)
+	}
+	x.InForce = e.ruled(n)
 	e.why.Set(d, x)
-	e.set(d, &entry{ruled: x.InForce, refresh: now.Add(again)}, epoch)
+	e.set(d, n, epoch)
 }
 
 // set stores a verdict, unless something was forgotten since its flight began.
 // Forget counts first and drops then, so that one of the two sees the other.
 func (e *Engine) set(d nexthop.Destination, n *entry, epoch uint64) {
-	if time.Now().Before(n.ruled.Until) {
+	if e.clock() < n.until {
 		e.cache.Set(d, n)
 	} else {
 		// A TTL of 0: it was the answer to those who wait, and to nobody else.
@@ -388,15 +392,18 @@ func (e *Engine) set(d nexthop.Destination, n *entry, epoch uint64) {
 }
 
 // holds returns the verdict that is in force.
-func (e *Engine) holds(d nexthop.Destination, now time.Time) (*entry, bool) {
+func (e *Engine) holds(d nexthop.Destination, now time.Duration) (*entry, bool) {
 	n, ok := e.cache.GetIfPresent(d)
-	return n, ok && now.Before(n.ruled.Until)
+	return n, ok && now < n.until
 }
 
 // postponed is a verdict whose refresh came to nothing: it holds to its end, and
 // the refresh is tried again.
-func postponed(old *entry, now time.Time) *entry {
-	return &entry{ruled: old.ruled, refresh: now.Add(spread(verdict.FailureTTL))}
+func postponed(old *entry, now time.Duration) *entry {
+	return &entry{
+		verdict: old.verdict, source: old.source, byEnforcement: old.byEnforcement,
+		until: old.until, refresh: now + spread(verdict.FailureTTL),
+	}
 }
 
 // laxer reports whether a verdict that a failure is behind must not replace an

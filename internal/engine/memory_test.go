@@ -17,10 +17,10 @@ func bytesPerEntry(t testing.TB, domains int) float64 {
 	e := newEngine(t, answering(time.Hour), func(c *Config) { c.Entries = domains })
 	defer e.Close()
 	before := heap()
-	now := time.Now()
+	now := e.clock()
 	for i := range domains {
 		d := nexthop.Destination{Name: fmt.Sprintf("mail-domain-%d.example", i), Port: 25}
-		e.cache.Set(d, &entry{ruled: Ruled{Verdict: verdict.NoPolicy{}, Until: now.Add(time.Hour)}, refresh: now.Add(48 * time.Minute)})
+		e.cache.Set(d, &entry{verdict: verdict.NoPolicy{}, until: now + time.Hour, refresh: now + 48*time.Minute})
 	}
 	e.cache.CleanUp()
 	after := heap()
