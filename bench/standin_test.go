@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"tlsverdict/internal/daemon"
 	"tlsverdict/internal/engine"
 	"tlsverdict/internal/mtasts"
 	"tlsverdict/internal/nexthop"
@@ -67,6 +68,7 @@ const entries = 1_200_000
 // runStandIn takes the kind of its domains, a unix path, a TCP address and the path of
 // its store, which may be empty.
 func runStandIn(args []string) error {
+	daemon.SpareMemory()
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	st, err := store.Open(args[3], log)
 	if err != nil {

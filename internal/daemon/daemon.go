@@ -97,6 +97,7 @@ func Run(ctx context.Context, opt Options) error {
 	if err != nil {
 		return err
 	}
+	SpareMemory()
 	d := &daemon{opt: opt, cfg: cfg}
 	d.level.Set(cfg.Log.Level)
 	d.log = newLogger(opt.Stderr, cfg.Log.Format, &d.level)

@@ -5,7 +5,21 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"runtime/debug"
 )
+
+// garbage is how much may be dead before it is collected, in percent of what lives.
+// Nearly all that lives is verdicts that are kept, a million perhaps, and they change
+// slowly: at Go's 100 the process would be twice their size for nothing.
+const garbage = 50
+
+// SpareMemory lets garbage be collected sooner than Go does by itself, unless the
+// environment says when (GOGC). Call it once, at the start.
+func SpareMemory() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(garbage)
+	}
+}
 
 // network is what the daemon's stacks reach the world through.
 func (d *daemon) network() Network {
