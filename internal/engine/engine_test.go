@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -13,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"tlsverdict/internal/fairqueue"
 	"tlsverdict/internal/mtasts"
 	"tlsverdict/internal/nexthop"
 	"tlsverdict/internal/tlsa"
@@ -251,6 +253,39 @@ func TestTooManyWaiting(t *testing.T) {
 		wg.Wait()
 		if r := e.Rule(t.Context(), dest); r.Verdict.Name() != "none" {
 			t.Errorf("afterwards: %s", r.Verdict.Name())
+		}
+	})
+}
+
+// TestFlightsAreFairBetweenClients: one who asks for thousands of names that take as
+// long as may be leaves others their places, and what is gathered for them is on their
+// account.
+func TestFlightsAreFairBetweenClients(t *testing.T) {
+	s := &source{facts: func(ctx context.Context, d nexthop.Destination) verdict.Facts {
+		if fairqueue.Client(ctx) != strings.SplitN(d.Name, ".", 3)[1] {
+			t.Errorf("%s is on the account of %q", d.Name, fairqueue.Client(ctx))
+		}
+		if strings.HasSuffix(d.Name, ".greedy.example") {
+			<-ctx.Done()
+			return broken(d)
+		}
+		return unsigned(d, time.Hour)
+	}}
+	bubble(t, s, func(c *Config) { c.Flights = 64 }, func(t *testing.T, e *Engine) {
+		greedy := fairqueue.WithClient(t.Context(), "greedy")
+		for i := range 20 * 64 {
+			go e.Rule(greedy, nexthop.Destination{Name: strconv.Itoa(i) + ".greedy.example", Port: 25})
+		}
+		synctest.Wait()
+		start := time.Now()
+		for i := range 10 {
+			r := e.Rule(fairqueue.WithClient(t.Context(), "modest"), nexthop.Destination{Name: strconv.Itoa(i) + ".modest.example", Port: 25})
+			if r.Verdict.Name() != "none" {
+				t.Fatalf("%+v", r.Verdict)
+			}
+		}
+		if took := time.Since(start); took != 0 {
+			t.Errorf("the other client waited %v", took)
 		}
 	})
 }

@@ -33,6 +33,7 @@ import (
 
 	"tlsverdict/internal/engine"
 	"tlsverdict/internal/explain"
+	"tlsverdict/internal/fairqueue"
 	"tlsverdict/internal/nexthop"
 	"tlsverdict/internal/verdict"
 	"tlsverdict/postfixmap"
@@ -103,7 +104,7 @@ func (r *Responder) ServeMap(ctx context.Context, req postfixmap.Request, reply 
 	case "postfix-tlsrpt", "QUERYwithTLSRPT":
 		spell = appendTLSRPT
 	case "json":
-		return r.report(ctx, string(req.Key), reply)
+		return r.report(fairqueue.WithClient(ctx, req.Client), string(req.Key), reply)
 	default:
 		return r.unknownMap(string(req.Map), reply)
 	}
@@ -120,7 +121,7 @@ func (r *Responder) ServeMap(ctx context.Context, req postfixmap.Request, reply 
 			r.logHit(ctx, req.Map, d, ruled.Verdict)
 		}
 	} else {
-		ctx, cancel := context.WithTimeout(ctx, r.opt.Deadline)
+		ctx, cancel := context.WithTimeout(fairqueue.WithClient(ctx, req.Client), r.opt.Deadline)
 		ruled = r.engine.Rule(ctx, d)
 		cancel()
 	}
