@@ -79,8 +79,8 @@
 //   - is the one to go because MaxConnections (4096) are open and a newcomer is here, or because
 //     the process is out of file descriptors. The longest-idle connection goes first; when none
 //     is idle, the one whose unfinished request is oldest; then one whose client has not read its
-//     replies for AdmitTimeout (1 s): each time of the newcomer's own client, or of one that has
-//     more. Then goes one of the client that has most, if those are twice as many as the
+//     replies for AdmitTimeout (1 s): each time of the client that has most connections, and
+//     never of another one than the newcomer's that has fewer. Then goes one of the client that has most, if those are twice as many as the
 //     newcomer's client would have. A client is an address, of IPv6 a network of
 //     64 bits, or the user of a unix socket.
 //

@@ -172,6 +172,34 @@ func TestServerSparesTheFew(t *testing.T) {
 	})
 }
 
+// A newcomer of a client that has few takes its place from the many, even where the few have
+// been idle for longer.
+func TestServerTakesFromTheMany(t *testing.T) {
+	const limit = 8
+	s := &Server{MaxConnections: limit, Handler: HandlerFunc(echoMap)}
+	bubble(t, s, func(t *testing.T, l *pipeListener) {
+		few := l.dialFrom(t, "192.0.2.2")
+		_ = ask(t, few, "k")
+		elapse(time.Second)
+		all := []net.Conn{few}
+		for range limit - 1 {
+			c := l.dialFrom(t, "192.0.2.1")
+			_ = ask(t, c, "k")
+			all = append(all, c)
+			elapse(time.Second)
+		}
+		late := l.dialFrom(t, "192.0.2.2")
+		_ = ask(t, late, "k")
+		wantClosed(t, all[1])
+		if got := ask(t, few, "k"); got != "OK k" {
+			t.Error(got)
+		}
+		for _, c := range append(all, late) {
+			_ = c.Close()
+		}
+	})
+}
+
 // Those who wait for a place wait at once and not one behind the other, and no more than
 // MaxNewcomers of them.
 func TestServerNewcomersWaitTogether(t *testing.T) {

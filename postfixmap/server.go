@@ -65,10 +65,10 @@ type Server struct {
 	// MaxConnections is how many connections may be open at once, over all listeners. A
 	// newcomer above it is served at the cost of the connection that has been idle longest;
 	// when none is idle, of the one whose unfinished request began first, or that has not
-	// read its replies for AdmitTimeout; but only of one of its own client's, or of a client
-	// that has more. When a handler is at work for each of those, it is served at the cost
-	// of the client that has most, if that has twice as many as the newcomer's would have.
-	// Else it waits for AdmitTimeout and is then refused.
+	// read its replies for AdmitTimeout: each time of the client that has most, and never
+	// of another than its own that has fewer. When a handler is at work for each of those,
+	// it is served at the cost of the client that has most, if that has twice as many as
+	// the newcomer's would have. Else it waits for AdmitTimeout and is then refused.
 	MaxConnections int
 	// IdleTimeout closes a connection that has asked nothing for so long; it may take a tenth
 	// longer, because deadlines are moved seldom.

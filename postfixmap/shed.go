@@ -105,9 +105,9 @@ func (k *client) pays(newcomer *client) bool {
 }
 
 // shed takes away the connection that has been idle longest or, when none is idle, the one whose
-// unfinished request began first or that has left its replies unread for longest. It returns nil
-// when there is none among those that pay for the newcomer. mu is held; the caller closes the
-// connection after it has let go of mu.
+// unfinished request began first or that has left its replies unread for longest: of the client
+// that has most, where several pay for the newcomer. It returns nil when none does. mu is held;
+// the caller closes the connection after it has let go of mu.
 func (s *Server) shed(newcomer *client) *conn {
 	for _, kind := range []uint64{stateIdle, statePartial, stateUnread} {
 		for {
@@ -126,7 +126,8 @@ func (s *Server) shed(newcomer *client) *conn {
 	return nil
 }
 
-// oldest returns the connection that has been of a kind for longest.
+// oldest returns the connection that has been of a kind for longest, of the client that has most
+// connections among those that have any of the kind.
 func (s *Server) oldest(kind uint64, newcomer *client) *conn {
 	var best *conn
 	for _, k := range s.clients {
@@ -139,7 +140,7 @@ func (s *Server) oldest(kind uint64, newcomer *client) *conn {
 		} else {
 			c = s.longestWaiting(k.heap(kind), kind)
 		}
-		if c != nil && (best == nil || c.key < best.key) {
+		if c != nil && (best == nil || k.open > best.client.open) {
 			best = c
 		}
 	}
