@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"sync"
 	"time"
 
 	"tlsverdict/internal/mtasts"
@@ -87,8 +88,9 @@ func (f *Fetcher) get(ctx context.Context, host string) ([]byte, error) {
 	if addrs = order(addrs); len(addrs) == 0 {
 		return nil, refuse("%s has no address", host)
 	}
-	transport := f.transport(host, addrs)
-	defer transport.CloseIdleConnections()
+	var own connections
+	defer own.close()
+	transport := f.transport(host, func() (net.Conn, error) { return own.keep(f.dialer().race(ctx, addrs)) })
 	// RoundTrip, not a Client: it follows no redirect and knows no cookies
 	// (RFC 8461 §3.3).
 	resp, err := transport.RoundTrip(request(ctx, host))
@@ -109,17 +111,49 @@ func (f *Fetcher) get(ctx context.Context, host string) ([]byte, error) {
 	return body, nil
 }
 
+// connections are those of one fetch. An http.Transport goes on with a handshake that
+// nobody waits for any longer, and closes in its own time: so a fetch that is over would
+// hold descriptors beside those of the next one.
+type connections struct {
+	mu   sync.Mutex
+	open []net.Conn
+	over bool
+}
+
+// keep takes a new connection in, or what kept it from being made.
+func (o *connections) keep(c net.Conn, err error) (net.Conn, error) {
+	if err != nil {
+		return nil, err
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.over {
+		_ = c.Close()
+		return nil, net.ErrClosed
+	}
+	o.open = append(o.open, c)
+	return c, nil
+}
+
+func (o *connections) close() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.over = true
+	for _, c := range o.open {
+		_ = c.Close()
+	}
+}
+
 // transport is for one exchange with one host: nothing of it is shared, so
 // nothing that one policy host does can reach the fetch of another.
-func (f *Fetcher) transport(host string, addrs []netip.Addr) *http.Transport {
-	dialer := f.dialer()
+func (f *Fetcher) transport(host string, dial func() (net.Conn, error)) *http.Transport {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
 	return &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return dialer.race(ctx, addrs)
-		},
+		// The fetch's context is the one that counts: the transport gives dial one
+		// that goes on after it.
+		DialContext: func(context.Context, string, string) (net.Conn, error) { return dial() },
 		TLSClientConfig: &tls.Config{
 			// The name is that of the policy host, whatever its address was
 			// found under (RFC 8461 §8.2); crypto/x509 looks at DNS names only,

@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -295,6 +296,83 @@ func TestSlowDripEndsAtTheDeadline(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestNothingIsLeftOpen: when a fetch is over, so are its connections, however it ended.
+// Whoever bounds the fetches bounds the descriptors with them.
+func TestNothingIsLeftOpen(t *testing.T) {
+	ca := newAuthority(t)
+	conf := &tls.Config{Certificates: []tls.Certificate{ca.named(t, host)}}
+	const ok = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n"
+	for name, server := range map[string]string{
+		"silent": serveSilence(t),
+		"good":   serve(t, conf, http.HandlerFunc(text)),
+		"drips": serveRaw(t, conf, func(c net.Conn) {
+			_, _ = io.WriteString(c, ok+"Content-Length: 60000\r\n\r\nv")
+			_, _ = c.Read(make([]byte, 1))
+		}),
+		"endless": serveRaw(t, conf, func(c net.Conn) {
+			_, err := io.WriteString(c, ok+"\r\n")
+			for err == nil {
+				_, err = c.Write(make([]byte, 4096))
+			}
+		}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := to(ca, server)
+			f.Timeout = 200 * time.Millisecond
+			dial := f.DialContext
+			var open atomic.Int32
+			f.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+				c, err := dial(ctx, network, address)
+				if err != nil {
+					return nil, err
+				}
+				open.Add(1)
+				return &watched{Conn: c, closed: sync.OnceFunc(func() { open.Add(-1) })}, nil
+			}
+			for range 20 {
+				_, _ = f.Fetch(t.Context(), domain) // how it ends is not the point
+				if n := open.Load(); n != 0 {
+					t.Fatalf("%d connections are open after the fetch", n)
+				}
+			}
+		})
+	}
+}
+
+// watched tells when it is closed.
+type watched struct {
+	net.Conn
+	closed func()
+}
+
+func (w *watched) Close() error {
+	w.closed()
+	return w.Conn.Close()
+}
+
+// serveSilence accepts and says nothing.
+func serveSilence(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = ln.Close() })
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				_, _ = io.Copy(io.Discard, c)
+				_ = c.Close()
+			}()
+		}
+	}()
+	return ln.Addr().String()
 }
 
 func TestHostileHTTP(t *testing.T) {
