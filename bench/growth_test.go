@@ -77,17 +77,25 @@ func (b *bench) grow(ctx context.Context, t *testing.T, all plots, n int) error 
 		return err
 	}
 	defer p.stop()
-	watch, stop := probes(ctx, t, p, b.floor)
+	if _, err := p.tell(order{Do: "fill", First: hot, End: hot + warmDomains}); err != nil {
+		return err
+	}
+	mine, base := &probe{server: p, pick: known}, &probe{server: b.floor, pick: known}
+	stop := together(ctx, t, mine, base)
 	if _, err := p.tell(order{Do: "fill", End: n, Rate: 20_000, TTL: 12 * time.Hour}); err != nil {
 		return err
 	}
 	<-time.After(time.Second)
 	stop()
-	mine, floor := watch[0].take(), watch[1].take()
-	all.add("growth-worst.svg", "policyd", float64(mine.most)/1e6)
-	all.add("growth-worst.svg", "floor", float64(floor.most)/1e6)
-	all.add("growth-worst.svg", "policyd, p99.9", float64(mine.quantile(0.999))/1e6)
-	all.add("growth-worst.svg", "floor, p99.9", float64(floor.quantile(0.999))/1e6)
+	for _, w := range []*probe{mine, base} {
+		name := "policyd"
+		if w == base {
+			name = "floor"
+		}
+		h := w.take()
+		all.add("growth-worst.svg", name, float64(h.most)/1e6)
+		all.add("growth-worst.svg", name+", p99.9", float64(h.quantile(0.999))/1e6)
+	}
 	all.add("growth-process.svg", "policyd", float64(p.memory("VmRSS"))/1e6)
 	for _, conns := range []int{1, 8, 64} {
 		m := match{load{conns, 1, n, 100 * time.Millisecond, 400 * time.Millisecond, nil}, "unix", 8}

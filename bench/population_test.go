@@ -123,10 +123,13 @@ func TestPopulation(t *testing.T) {
 // gatherFor returns a Gather that knows the population, all of one kind or mixed.
 func gatherFor(k kind, ttl func() time.Duration) func(context.Context, nexthop.Destination) verdict.Facts {
 	return func(_ context.Context, d nexthop.Destination) verdict.Facts {
-		mine := k
+		i, mine, life := max(number(d.Name), 0), k, ttl()
 		if k == mixed {
-			mine = kindOf(max(number(d.Name), 0))
+			mine = kindOf(i)
 		}
-		return madeUp(d, mine, ttl())
+		if i >= hot && i < fresh {
+			life = longLived * time.Second
+		}
+		return madeUp(d, mine, life)
 	}
 }
