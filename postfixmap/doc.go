@@ -79,10 +79,10 @@
 //   - is the one to go because MaxConnections (4096) are open and a newcomer is here, or because
 //     the process is out of file descriptors. The longest-idle connection goes first; when none
 //     is idle, the one whose unfinished request is oldest; then one whose client has not read its
-//     replies for AdmitTimeout (1 s): each time of the client that has most connections, and
-//     never of another one than the newcomer's that has fewer. Then goes one of the client that has most, if those are twice as many as the
-//     newcomer's client would have. A client is an address, of IPv6 a network of
-//     64 bits, or the user of a unix socket.
+//     replies for AdmitTimeout (1 s); then any of a client that has twice as many as the
+//     newcomer's would have. Each time it is one of the client that has most, or else of the
+//     newcomer's own. A client is an address, of IPv6 a network of 64 bits, or the user of a unix
+//     socket.
 //
 // A newcomer for whom no connection goes waits for AdmitTimeout and is then closed; at most
 // MaxNewcomers (64) wait, and hold up nobody behind them.

@@ -200,6 +200,44 @@ func TestServerTakesFromTheMany(t *testing.T) {
 	})
 }
 
+// A newcomer of a client that has few is not served at the cost of its own siblings while another
+// has many, though all of those are busy.
+func TestServerSparesTheSiblings(t *testing.T) {
+	const limit = 12
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		s := &Server{MaxConnections: limit, Handler: stuck(release)}
+		l := newPipeListener()
+		go func() { _ = s.Serve(t.Context(), l) }()
+		var all []net.Conn
+		for range limit {
+			c := l.dialFrom(t, "192.0.2.1")
+			send(t, c, "6:m slow,")
+			all = append(all, c)
+		}
+		synctest.Wait()
+		var few []net.Conn
+		for range 3 {
+			c := l.dialFrom(t, "192.0.2.2")
+			_ = ask(t, c, "k")
+			synctest.Wait()
+			few = append(few, c)
+		}
+		for _, c := range few {
+			if got := ask(t, c, "k"); got != "OK k" {
+				t.Error(got)
+			}
+		}
+		close(release)
+		for _, c := range append(all, few...) {
+			_ = c.Close()
+		}
+		if err := s.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // Those who wait for a place wait at once and not one behind the other, and no more than
 // MaxNewcomers of them.
 func TestServerNewcomersWaitTogether(t *testing.T) {

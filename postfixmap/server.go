@@ -65,10 +65,10 @@ type Server struct {
 	// MaxConnections is how many connections may be open at once, over all listeners. A
 	// newcomer above it is served at the cost of the connection that has been idle longest;
 	// when none is idle, of the one whose unfinished request began first, or that has not
-	// read its replies for AdmitTimeout: each time of the client that has most, and never
-	// of another than its own that has fewer. When a handler is at work for each of those,
-	// it is served at the cost of the client that has most, if that has twice as many as
-	// the newcomer's would have. Else it waits for AdmitTimeout and is then refused.
+	// read its replies for AdmitTimeout; when a handler is at work for all, of any of a
+	// client that has twice as many as the newcomer's would have. Those pay who have most
+	// connections, then the newcomer's own client, and never one that has fewer. Where
+	// nobody pays, it waits for AdmitTimeout and is then refused.
 	MaxConnections int
 	// IdleTimeout closes a connection that has asked nothing for so long; it may take a tenth
 	// longer, because deadlines are moved seldom.
@@ -255,7 +255,7 @@ func (s *Server) acceptFailed(err error) {
 			continue
 		}
 		s.mu.Lock()
-		victim := s.shed(nil)
+		victim := s.shed(everyone)
 		s.mu.Unlock()
 		victim.close()
 		return
@@ -346,9 +346,7 @@ func (s *Server) place(nc net.Conn, name string) (c, victim *conn) {
 		k = &client{name: name}
 	}
 	if len(s.conns) >= s.MaxConnections {
-		if victim = s.shed(k); victim == nil {
-			victim = s.oust(k)
-		}
+		victim = s.makeRoom(k)
 	}
 	if len(s.conns) >= s.MaxConnections {
 		return nil, victim

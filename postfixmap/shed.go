@@ -97,21 +97,30 @@ func (k *client) heap(kind uint64) *connHeap {
 	return nil
 }
 
-// pays reports whether a client's connection may be closed for one of the newcomer's: its own,
-// or that of a client which has more than the newcomer's has. So whoever opens connections
-// without end cannot push out those who have few. A nil newcomer spares nobody.
-func (k *client) pays(newcomer *client) bool {
-	return newcomer == nil || k == newcomer || k.open > newcomer.open
+// makeRoom takes a connection away for one of the newcomer's. First those pay who have more than
+// the newcomer's client, and last that client itself: so whoever opens connections without end
+// cannot push out those who have few, and who is owed a place does not pay for it.
+func (s *Server) makeRoom(newcomer *client) *conn {
+	c := s.shed(func(k *client) bool { return k.open > newcomer.open })
+	if c == nil {
+		c = s.oust(newcomer)
+	}
+	if c == nil {
+		c = s.shed(func(k *client) bool { return k == newcomer })
+	}
+	return c
 }
+
+func everyone(*client) bool { return true }
 
 // shed takes away the connection that has been idle longest or, when none is idle, the one whose
 // unfinished request began first or that has left its replies unread for longest: of the client
-// that has most, where several pay for the newcomer. It returns nil when none does. mu is held;
-// the caller closes the connection after it has let go of mu.
-func (s *Server) shed(newcomer *client) *conn {
+// that has most among those who pay. It returns nil when a handler is at work for each of theirs.
+// mu is held; the caller closes the connection after it has let go of mu.
+func (s *Server) shed(pays func(*client) bool) *conn {
 	for _, kind := range []uint64{stateIdle, statePartial, stateUnread} {
 		for {
-			c := s.oldest(kind, newcomer)
+			c := s.oldest(kind, pays)
 			if c == nil {
 				break
 			}
@@ -128,10 +137,10 @@ func (s *Server) shed(newcomer *client) *conn {
 
 // oldest returns the connection that has been of a kind for longest, of the client that has most
 // connections among those that have any of the kind.
-func (s *Server) oldest(kind uint64, newcomer *client) *conn {
+func (s *Server) oldest(kind uint64, pays func(*client) bool) *conn {
 	var best *conn
 	for _, k := range s.clients {
-		if !k.pays(newcomer) {
+		if !pays(k) {
 			continue
 		}
 		var c *conn
