@@ -78,12 +78,12 @@ func TestFloodOfASlowZone(t *testing.T) {
 	}()
 	under := hits.lasting(t.Context(), last)
 	other := <-cold
-	a.lift()
+	did := a.lift()
 	d.alive()
 	under.intact(t, "known names")
 	other.intact(t, "another client's new names")
 	figure(t, "a slow zone: quiet: %v", quiet)
-	figure(t, "a slow zone: known names: %v; %.1f times the quiet p99", under, float64(under.at(0.99))/float64(quiet.at(0.99)))
+	figure(t, "a slow zone: known names: %v; %.1f times the quiet p99; the attack: %s", under, float64(under.at(0.99))/float64(quiet.at(0.99)), did)
 	figure(t, "a slow zone: another client's new names: %v; peak %d MB, %d descriptors", other, d.peak(), d.files())
 	if under.at(0.99) > time.Second {
 		t.Errorf("known names have a p99 of %v", under.at(0.99))

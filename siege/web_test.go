@@ -96,8 +96,6 @@ type policyHosts struct {
 	listener net.Listener
 	manner   atomic.Int32
 	maxAge   atomic.Int64 // in seconds
-	open     atomic.Int64
-	most     atomic.Int64
 	accepted atomic.Int64
 	sent     atomic.Int64 // bytes of endless answers
 	certs    sync.Map
@@ -127,11 +125,7 @@ func (h *policyHosts) serve() {
 			return
 		}
 		h.accepted.Add(1)
-		now := h.open.Add(1)
-		for most := h.most.Load(); now > most && !h.most.CompareAndSwap(most, now); most = h.most.Load() {
-		}
 		go func() {
-			defer h.open.Add(-1)
 			defer c.Close()
 			_ = c.SetDeadline(time.Now().Add(time.Minute))
 			h.talk(c)
