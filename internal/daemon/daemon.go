@@ -85,7 +85,7 @@ func LoadConfig(name string) (*config.Config, error) {
 // LoadConfig reports. Errors are *ConfigError.
 func Check(cfg *config.Config) error {
 	if _, err := trustAnchors(cfg, Network{}); err != nil {
-		return &ConfigError{err}
+		return &ConfigError{fmt.Errorf("dns.trust_anchors: %w", err)}
 	}
 	return nil
 }

@@ -65,8 +65,11 @@ type Network struct {
 // background, and Close ends it. The store belongs to the caller.
 func NewStack(cfg *config.Config, st *store.Store, through Network, log *slog.Logger) (*Stack, error) {
 	anchors, err := trustAnchors(cfg, through)
-	if err != nil {
+	if anchors == nil && err != nil {
 		return nil, err
+	}
+	if err != nil {
+		log.Error("the system's trust anchors cannot be used; those built in are", "error", err, "way_out", "apt install --reinstall dns-root-data, and reload")
 	}
 	resolver, err := resolve.New(resolve.Config{
 		Servers: cfg.DNS.Servers, Mode: proofMode(cfg.DNS.DNSSEC), Anchors: anchors, TrustRemote: cfg.DNS.TrustRemote,
@@ -168,7 +171,8 @@ func (s *Stack) Close() {
 	s.Resolver.Close()
 }
 
-// trustAnchors reads what validation begins with; nil where nothing is validated.
+// trustAnchors reads what validation begins with; nil where nothing is validated. An
+// error beside anchors says that they are only the second best.
 func trustAnchors(cfg *config.Config, through Network) (*dnssec.Anchors, error) {
 	switch {
 	case cfg.DNS.DNSSEC != config.DNSSECValidate:

@@ -31,19 +31,19 @@ func LoadAnchors(path string) (*dnssec.Anchors, error) {
 	return a, nil
 }
 
-// DefaultAnchors are those of SystemAnchors, or of the file given in its place, and
-// where it does not exist those that this program was built with. A file that has one
-// of these is another edition of the same list, and adds to it: one match suffices, so
-// that the older of the two does no harm. Any other replaces it. Errors wrap ErrConfig.
+// DefaultAnchors are those of SystemAnchors, or of the file given in its place, with
+// the newer ones of this program where it is an older edition of the same list; and
+// where it does not exist, or cannot be used, those of this program alone. The error
+// says why it cannot be used: there are anchors nevertheless.
 func DefaultAnchors(path string) (*dnssec.Anchors, error) {
 	a, err := LoadAnchors(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return dnssec.BuiltIn(), nil
 	case err != nil:
-		return nil, err
+		return dnssec.BuiltIn(), err
 	}
-	return a.Join(dnssec.BuiltIn()), nil
+	return a.Renewed(), nil
 }
 
 func readAnchors(path string) ([]byte, error) {

@@ -32,7 +32,7 @@ type lapse struct {
 // worth.
 func (s *Session) ask(ctx context.Context, q question, f *flight, judge func(*server, *dns.Msg) verdict.Proof) result {
 	var res result
-	lost := s.consult(ctx, inquiry{q, s.r.scheme.bits(), s.r.order()}, f, func(srv *server, m *dns.Msg) (err error) {
+	lost := s.consult(ctx, inquiry{question: q, bits: s.r.scheme.bits(), servers: s.r.order()}, f, func(srv *server, m *dns.Msg) (err error) {
 		if res, err = interpret(q, m); err == nil {
 			res.proof = judge(srv, m)
 		}
@@ -49,6 +49,19 @@ type inquiry struct {
 	question
 	bits    queryBits
 	servers []*server
+	// doubted are servers whose answer to this question did not hold.
+	doubted []*server
+}
+
+// packet is the query for one server. One that is asked again is asked without CD: if
+// it validates, it then gives no answer that it holds to be bogus, and looks for a
+// better one (RFC 4035 §4.7).
+func (in inquiry) packet(srv *server) []byte {
+	bits := in.bits
+	if slices.Contains(in.doubted, srv) {
+		bits.header &^= bitCD
+	}
+	return in.query(bits)
 }
 
 // consult puts a question to the servers, until one sends a reply that read accepts,
@@ -106,7 +119,7 @@ func (r *Resolver) order() []*server {
 		}
 		return n
 	}
-	servers := slices.Clone(r.servers)
+	servers := slices.Clone(r.servers())
 	slices.SortStableFunc(servers, func(a, b *server) int { return cmp.Compare(rank(a), rank(b)) })
 	return servers
 }
@@ -131,7 +144,7 @@ func (s *Session) try(ctx context.Context, srv *server, in inquiry, f *flight, r
 // question sends one question to one server and returns a reply with NOERROR or
 // NXDOMAIN. With errFailing, errStale and errRcode the reply is returned as well.
 func (r *Resolver) question(ctx context.Context, srv *server, in inquiry, on errand) (*dns.Msg, error) {
-	packet, err := r.exchange(ctx, srv, in.query(in.bits), on)
+	packet, err := r.exchange(ctx, srv, in.packet(srv), on)
 	if err != nil {
 		return nil, err
 	}

@@ -93,6 +93,13 @@
 // error that says so (RFC 8914 §4), the proof is Bogus, else Indeterminate. What it
 // marks as stale, answer or denial, fails for every type: nothing stale is ever used.
 //
+// # What is kept
+//
+// In mode Validate, what was learnt of hosts outlives a session, since many domains share
+// them: addresses, aliases and TLSA records, in the first half of their TTL, for an hour
+// and in 32 MiB at most. The validator keeps keys and delegations. In the other modes
+// nothing is kept: a resolver's word ends when it is found to be worth nothing.
+//
 // # Limits
 //
 // A session sends at most Budget questions, retries and TCP included, and an equal
@@ -119,8 +126,8 @@
 // # What it does not do
 //
 // It does not notice stale answers of a resolver that does not mark them (Unbound
-// does with ede-serve-expired, beside serve-expired). It keeps nothing beyond a session, follows no referral, uses no search list and no
-// hosts file, and re-reads resolv.conf never. It cannot see that a resolver was told
+// does with ede-serve-expired, beside serve-expired). It follows no referral, uses no search list and no hosts file. It
+// re-reads resolv.conf only while someone watches. It cannot see that a resolver was told
 // to let bogus data pass (Unbound's val-permissive-mode), to leave some names unchecked
 // (negative trust anchors), or that a forwarder on loopback without a cache passes on
 // the AD bit of a resolver elsewhere: the proof is then as good as the way there.

@@ -61,7 +61,7 @@ func TestGaveUp(t *testing.T) {
 						t.Errorf("%+v", f)
 					}
 				}
-				if !a.Broken() || r.servers[0].lapsed(r.now()) {
+				if !a.Broken() || r.servers()[0].lapsed(r.now()) {
 					t.Errorf("%+v, or a server is blamed for what it had no time for", a)
 				}
 				end()

@@ -91,7 +91,7 @@ func (srv *server) remoteUnlessSick() verdict.Fault {
 // Health returns what the last probes found, without asking anything.
 func (r *Resolver) Health() Health {
 	var h Health
-	for _, srv := range r.servers {
+	for _, srv := range r.servers() {
 		s := *srv.health()
 		h.Servers = append(h.Servers, s)
 		h.Validates = h.Validates || s.Validates
@@ -132,7 +132,7 @@ func (r *Resolver) Probe(ctx context.Context) Health {
 // probeAll is bounded by the time-outs of its questions.
 func (r *Resolver) probeAll(ctx context.Context, done chan struct{}) {
 	var all sync.WaitGroup
-	for _, srv := range r.servers {
+	for _, srv := range r.servers() {
 		all.Go(func() {
 			h := r.scheme.probe(ctx, r, srv)
 			h.Addr, h.Checked = srv.addr, r.now()
@@ -158,7 +158,7 @@ func (r *Resolver) mended() {
 // ready probes where no probe can be believed.
 func (r *Resolver) ready(ctx context.Context) {
 	oldest := r.now().Add(-probeLife)
-	for _, srv := range r.servers {
+	for _, srv := range r.servers() {
 		if !srv.health().Checked.After(oldest) {
 			r.Probe(ctx)
 			return
@@ -173,6 +173,7 @@ func (r *Resolver) Watch(ctx context.Context) error {
 	warned := make(map[string]time.Time)
 	pause := firstPause
 	for {
+		r.renew(ctx)
 		h := r.Probe(ctx)
 		if ctx.Err() != nil {
 			return ctx.Err()

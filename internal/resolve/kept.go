@@ -25,7 +25,8 @@ const (
 // before its end learns something new.
 //
 // Failures are not kept, nor are answers without proof: that the proof is missing may be
-// mended at any moment. The answers of mode Off are all of that kind.
+// mended at any moment. And only proofs of this process are: what a resolver vouched for
+// that turns out not to validate must not outlive its word.
 //
 // Two generations make the bound: when the younger is full it becomes the older one,
 // which is dropped; what is used moves to the younger.
@@ -58,8 +59,10 @@ func (k *kept) get(q question, now time.Time) (result, bool) {
 			return result{}, false
 		}
 	}
-	age := now.Sub(a.born)
-	if age < 0 || age >= min(a.ttl/2, keptLife) {
+	// The clock that only goes forward stands still while a machine sleeps, and the one
+	// on the wall may be set back: the answer must be young by both.
+	age := max(now.Sub(a.born), now.Round(0).Sub(a.born.Round(0)))
+	if age >= min(a.ttl/2, keptLife) || now.Round(0).Before(a.born.Round(0)) {
 		return result{}, false
 	}
 	k.put(q, a)

@@ -2,7 +2,6 @@ package resolve
 
 import (
 	"fmt"
-	"net/netip"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -25,51 +24,64 @@ func counting(n *atomic.Int64, rrtype uint16, next answerer) answerer {
 // TestKept: a second destination at the same host asks for its own records only, and
 // never uses what is past half its life.
 func TestKept(t *testing.T) {
-	var asked, mx atomic.Int64
-	var clock atomic.Int64
-	records := zone(t, "mx.example. 100 IN A 192.0.2.1", "example. 100 IN MX 10 mx.example.")
-	addr := run(t, counting(&asked, dns.TypeA, counting(&mx, dns.TypeMX, validator(t, func(q *dns.Msg) *dns.Msg { return secure(records(q)) }))))
+	k := newRootKey(t)
+	var asked, mx, clock atomic.Int64
 	start := time.Now()
-	r := resolver(t, Config{Mode: TrustAD, Servers: list(addr), Clock: func() time.Time { return start.Add(time.Duration(clock.Load())) }})
-	look := func() (verdict.Answer[netip.Addr], verdict.Answer[netip.Addr]) {
-		s := r.Session()
-		defer s.Close()
-		s.MX(t.Context(), "example")
-		return s.A(t.Context(), "mx.example"), s.AAAA(t.Context(), "mx.example")
-	}
+	now := func() time.Time { return start.Add(time.Duration(clock.Load())) }
+	truth := k.signed(t, func() time.Time { return start }, nil, "mx.example. 100 IN A 192.0.2.1", "example. 100 IN MX 10 mx.example.")
+	addr := run(t, counting(&asked, dns.TypeA, counting(&mx, dns.TypeMX, truth)))
+	r := resolver(t, Config{Mode: Validate, Anchors: k.anchors(t), Servers: list(addr), Clock: now})
+	t.Cleanup(r.Close)
 	tests := []struct {
 		after time.Duration
 		ttl   time.Duration
 		asked int64
 	}{
-		{0, 100 * time.Second, 1}, {30 * time.Second, 70 * time.Second, 1}, {49 * time.Second, 51 * time.Second, 1},
-		{50 * time.Second, 100 * time.Second, 2}, {99 * time.Second, 51 * time.Second, 2},
+		{0, 100 * time.Second, 1},
+		{30 * time.Second, 70 * time.Second, 1},
+		{49 * time.Second, 51 * time.Second, 1},
+		{50 * time.Second, 100 * time.Second, 2},
+		{99 * time.Second, 51 * time.Second, 2},
 		// The clock was set back: nothing is known of what was before.
 		{-time.Hour, 100 * time.Second, 3},
 	}
 	for i, tt := range tests {
 		clock.Store(int64(tt.after))
-		a, aaaa := look()
-		if !a.Exists() || a.Proof != verdict.Secure || a.TTL != tt.ttl || !aaaa.Absent() || asked.Load() != tt.asked || mx.Load() != int64(i+1) {
-			t.Errorf("after %v: A %+v, AAAA %v, asked for %d times, for MX %d times", tt.after, a, aaaa.Outcome, asked.Load(), mx.Load())
+		s := r.Session()
+		s.MX(t.Context(), "example")
+		a := s.A(t.Context(), "mx.example")
+		s.Close()
+		if !a.Exists() || a.Proof != verdict.Secure || a.TTL != tt.ttl || asked.Load() != tt.asked || mx.Load() != int64(i+1) {
+			t.Errorf("after %v: %+v, asked for %d times, for MX %d times", tt.after, a, asked.Load(), mx.Load())
 		}
 	}
 }
 
-// TestNotKept: nothing that failed, or has no proof, is used again.
+// TestNotKept: nothing that failed, has no proof or no time is used again; nor what
+// another one proved, whose word may be found to be worth nothing.
 func TestNotKept(t *testing.T) {
-	for name, a := range map[string]answerer{
-		"SERVFAIL": validator(t, func(q *dns.Msg) *dns.Msg { return refusing(q, dns.RcodeServerFailure) }),
-		"unproven": forwarder(t, zone(t, "mx.example. 100 IN A 192.0.2.1")),
-		"TTL 0":    validator(t, zone(t, "mx.example. 0 IN A 192.0.2.1")),
+	k := newRootKey(t)
+	truth := k.signed(t, time.Now, nil, "mx.example. 100 IN A 192.0.2.1")
+	believed := validator(t, zone(t, "mx.example. 100 IN A 192.0.2.1"))
+	for name, tt := range map[string]struct {
+		mode Mode
+		a    answerer
+	}{
+		"SERVFAIL": {Validate, func(q *dns.Msg) *dns.Msg { return refusing(q, dns.RcodeServerFailure) }},
+		"bogus":    {Validate, lying(truth)},
+		"unproven": {Validate, stripped(truth)},
+		"TTL 0":    {Validate, k.signed(t, time.Now, nil, "mx.example. 0 IN A 192.0.2.1")},
+		"trust-ad": {TrustAD, believed},
+		"off":      {Off, believed},
 	} {
 		var asked atomic.Int64
-		r := resolver(t, Config{Mode: TrustAD, Servers: list(run(t, counting(&asked, dns.TypeA, a)))})
+		r := resolver(t, Config{Mode: tt.mode, Anchors: k.anchors(t), Servers: list(run(t, counting(&asked, dns.TypeA, tt.a)))})
 		for range 3 {
 			s := r.Session()
 			s.A(t.Context(), "mx.example")
 			s.Close()
 		}
+		r.Close()
 		if n := asked.Load(); n < 3 {
 			t.Errorf("%s: asked for %d times", name, n)
 		}

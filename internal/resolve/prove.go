@@ -57,7 +57,7 @@ func (validating) answer(ctx context.Context, s *Session, q question, f *flight)
 // hold says nothing about a destination, also where the keys of the root are known from
 // before.
 func (r *Resolver) sick() bool {
-	for _, srv := range r.servers {
+	for _, srv := range r.servers() {
 		if h := srv.health(); h.Validates || h.Checked.IsZero() {
 			return false
 		}
@@ -82,7 +82,7 @@ func (r *Resolver) failure(e *dnssec.Error) result {
 	}
 	// Nobody knows at which server it was.
 	fault := verdict.Operator
-	for _, srv := range r.servers {
+	for _, srv := range r.servers() {
 		if srv.remoteUnlessSick() == verdict.Remote {
 			fault = verdict.Remote
 		}
@@ -106,13 +106,12 @@ func (t trail) Steps() []string {
 type upstream struct{ s *Session }
 
 // Exchange implements dnssec.Upstream. What did not hold is asked for at another
-// server, which then comes first in the whole session; or, where there is none, without
-// CD: a validating server then gives no answer that it holds to be bogus, and looks for
-// a better one (RFC 4035 §4.7).
+// server, which then comes first in the whole session, or at the same one in another
+// way.
 func (u upstream) Exchange(ctx context.Context, q dnssec.Query) (*dns.Msg, error) {
 	in := inquiry{question: question{q.Name, q.Type, dns.ClassINET}, bits: u.s.r.scheme.bits()}
-	if q.Again > 0 && u.s.doubt(in.question) {
-		in.bits.header &^= bitCD
+	if q.Again > 0 {
+		in.doubted = u.s.doubt(in.question)
 	}
 	in.servers = u.s.trusted(u.s.r.order())
 	var reply *dns.Msg
@@ -147,9 +146,9 @@ func (s *Session) sent(q question, srv *server) {
 	}
 }
 
-// doubt notes that what was answered to a question does not hold, and reports whether
-// there is no server left who has not answered it.
-func (s *Session) doubt(q question) bool {
+// doubt notes that what was answered to a question does not hold, and returns who
+// answered it.
+func (s *Session) doubt(q question) []*server {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.senders.doubted == nil {
@@ -158,7 +157,7 @@ func (s *Session) doubt(q question) bool {
 	for _, srv := range s.senders.of[q] {
 		s.senders.doubted[srv] = true
 	}
-	return len(s.senders.of[q]) >= len(s.r.servers)
+	return slices.Clone(s.senders.of[q])
 }
 
 // trusted puts the servers last whose answers did not hold.
@@ -180,13 +179,14 @@ func (s *Session) trusted(servers []*server) []*server {
 // background is the upstream of what is learnt ahead of need, on nobody's account.
 type background struct{ r *Resolver }
 
-// Exchange implements dnssec.Upstream. What did not hold is asked for without CD, at
-// whichever server is the first.
+// Exchange implements dnssec.Upstream. Nobody remembers who sent what did not hold: it
+// is taken to be whoever is the first.
 func (u background) Exchange(ctx context.Context, q dnssec.Query) (*dns.Msg, error) {
 	s := &Session{r: u.r, flights: make(map[question]*flight)}
 	if q.Again > 0 {
 		asked := question{q.Name, q.Type, dns.ClassINET}
-		for _, srv := range u.r.order()[:min(q.Again, len(u.r.servers))] {
+		order := u.r.order()
+		for _, srv := range order[:min(q.Again, len(order))] {
 			s.sent(asked, srv)
 		}
 	}
@@ -249,7 +249,7 @@ func remedy(e *dnssec.Error, srv *server, now time.Time) string {
 
 func wayOut(w dnssec.Warning) string {
 	if w.Notice == dnssec.Revoked {
-		return ": remove it, and make sure that another anchor is there (Debian: apt upgrade dns-root-data; or [dns] trust_anchors)"
+		return ": remove it, and make sure that another anchor is there (Debian: apt upgrade dns-root-data; or [dns] trust_anchors; then reload)"
 	}
-	return ": it may be the next one; renew the anchors before it takes over (Debian: apt upgrade dns-root-data; or [dns] trust_anchors)"
+	return ": it may be the next one; renew the anchors before it takes over (Debian: apt upgrade dns-root-data; or [dns] trust_anchors; then reload)"
 }

@@ -134,6 +134,26 @@ func TestLie(t *testing.T) {
 	})
 }
 
+// TestSecondIsDead: another server that does not answer does not keep the first from
+// being asked in another way.
+func TestSecondIsDead(t *testing.T) {
+	k := newRootKey(t)
+	truth := k.signed(t, time.Now, nil, theZone()...)
+	// With CD it hands out what it holds to be bogus, as caches do.
+	first := func(q *dns.Msg) *dns.Msg {
+		if q.CheckingDisabled {
+			return lying(truth)(q)
+		}
+		return truth(q)
+	}
+	r := proving(t, k, first, func(q *dns.Msg) *dns.Msg { return refusing(q, dns.RcodeServerFailure) })
+	s := r.Session()
+	defer s.Close()
+	if a := s.A(t.Context(), "mx.example"); a.Proof != verdict.Secure {
+		t.Errorf("%+v, %v", a, a.Failure)
+	}
+}
+
 // TestStripped: without signatures there is no proof, and no claim that there need be
 // none; the records can be read.
 func TestStripped(t *testing.T) {
@@ -163,7 +183,7 @@ func TestStripped(t *testing.T) {
 		if h := r.Probe(t.Context()); !h.Validates || h.Problem == "" || h.Servers[0].Validates || !h.Servers[1].Validates {
 			t.Errorf("health: %+v", h)
 		}
-		if first := r.order()[0]; first != r.servers[1] {
+		if first := r.order()[0]; first != r.servers()[1] {
 			t.Error("the server that passes its probe is not asked first")
 		}
 	})
@@ -292,8 +312,42 @@ func TestAnchorWarnings(t *testing.T) {
 	})
 }
 
+// TestSystemFileChanges: what the system says later is done later, without a restart.
+func TestSystemFileChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k, w := newRootKey(t), &wires{}
+		w.set("192.0.2.53:53", k.signed(t, time.Now, nil, theZone()...))
+		file := filepath.Join(t.TempDir(), "resolv.conf")
+		r := resolver(t, Config{Mode: Validate, Anchors: k.anchors(t), SystemFile: file, Dial: w.dial})
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		ended := make(chan error)
+		go func() { ended <- r.Watch(ctx) }()
+		time.Sleep(time.Second)
+		if h := r.Health(); h.Validates || h.Servers[0].Addr.String() != "127.0.0.1:53" {
+			t.Errorf("without a file: %+v", h)
+		}
+		if err := os.WriteFile(file, []byte("nameserver 192.0.2.53\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if h := r.Health(); !h.Validates || len(h.Servers) != 1 || h.Servers[0].Addr.String() != "192.0.2.53:53" {
+			t.Errorf("with one: %+v", h)
+		}
+		s := r.Session()
+		if a := s.MX(ctx, "example"); a.Proof != verdict.Secure {
+			t.Errorf("%+v, %v", a, a.Failure)
+		}
+		s.Close()
+		cancel()
+		<-ended
+		r.Close()
+	})
+}
+
 func TestAnchorFiles(t *testing.T) {
 	const k2017 = ". IN DS 20326 8 2 E06D44B80B8F1D39A95C0B0D7C65D08458E880409BBC683457104237C7F8EC8D\n"
+	const k2024 = ". IN DS 38696 8 2 683D2D0ACB8C9B712A1948B27F741219298D0A450D612C483AF444A4C0FB2B16\n"
 	dir := t.TempDir()
 	write := func(text string) string {
 		path := filepath.Join(dir, "root.ds")
@@ -324,9 +378,16 @@ func TestAnchorFiles(t *testing.T) {
 	if a, err = LoadAnchors(write(k2017)); err != nil || a.String() == dnssec.BuiltIn().String() {
 		t.Errorf("a file that is asked for stands alone: %v, %v", a, err)
 	}
+	if a, err = DefaultAnchors(write(k2024)); err != nil || a.String() != k2024 {
+		t.Errorf("a newer edition, without the old key: %v, %v", a, err)
+	}
 	for _, text := range []string{"", "x", "example. IN A 192.0.2.1\n"} {
-		if _, err := DefaultAnchors(write(text)); !errors.Is(err, ErrConfig) {
+		if _, err := LoadAnchors(write(text)); !errors.Is(err, ErrConfig) {
 			t.Errorf("%q: %v", text, err)
+		}
+		// A package that is damaged must not hold up all mail.
+		if a, err := DefaultAnchors(write(text)); !errors.Is(err, ErrConfig) || a.String() != dnssec.BuiltIn().String() {
+			t.Errorf("%q: %v, %v", text, a, err)
 		}
 	}
 	if _, err := LoadAnchors(filepath.Join(dir, "none")); !errors.Is(err, ErrConfig) {

@@ -1,6 +1,7 @@
 package resolve
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"tlsverdict/internal/resolve/dnssec"
@@ -25,10 +27,10 @@ const (
 	// Budget is how many questions a session sends upstream, retries and TCP
 	// included: what one destination can make this program do; as many as Unbound's
 	// 200. Thirty MX hosts behind aliases take 2+30*4 = 122: MX and TXT, then A,
-	// AAAA, and two at most of CNAME and TLSA; and, where they are validated, their
-	// chains of trust, of which dnssec.MaxQueries has its own bound. With fewer, such
-	// a domain would lose some of its hosts, others each time, and with them the
-	// same verdict twice.
+	// AAAA, and two at most of CNAME and TLSA. Where answers are validated, these and
+	// their chains of trust are bounded by dnssec.MaxQueries besides, which leaves 28
+	// for the chains. With fewer, such a domain would lose some of its hosts, others
+	// each time, and with them the same verdict twice.
 	Budget = 200
 	// MaxLinks is how many CNAMEs are followed from a name to its records.
 	MaxLinks = 8
@@ -78,8 +80,10 @@ var (
 // nothing proven.
 type Config struct {
 	// Servers are tried in this order, healthy ones first. Empty: those of
-	// SystemFile.
+	// SystemFile, which Watch reads again.
 	Servers []netip.AddrPort
+	// SystemFile takes the place of the constant of that name; empty leaves it.
+	SystemFile string
 	// Mode says whether and how answers are proven.
 	Mode Mode
 	// Anchors are what Validate trusts without proof. nil: those of the root that
@@ -107,7 +111,10 @@ type Config struct {
 // Resolver asks recursive name servers. It is safe for concurrent use and holds
 // no connection open. In mode Validate it is to be closed.
 type Resolver struct {
-	servers []*server
+	// list are the servers; Watch renews those of file, which is empty where they
+	// were configured.
+	list    atomic.Pointer[[]*server]
+	file    string
 	scheme  scheme
 	timeout time.Duration
 	gate    *gate
@@ -124,14 +131,16 @@ type Resolver struct {
 // New returns a resolver. It sends nothing: the first lookup, Probe or Watch
 // does. Errors wrap ErrConfig or ErrNoServers.
 func New(cfg Config) (*Resolver, error) {
-	servers := cfg.Servers
+	servers, file := cfg.Servers, ""
 	if len(servers) == 0 {
 		var err error
-		if servers, err = SystemServers(SystemFile); err != nil {
+		file = cmp.Or(cfg.SystemFile, SystemFile)
+		if servers, err = SystemServers(file); err != nil {
 			return nil, err
 		}
 	}
 	r := &Resolver{
+		file:    file,
 		timeout: cfg.Timeout,
 		log:     cfg.Log,
 		dial:    cfg.Dial,
@@ -141,8 +150,8 @@ func New(cfg Config) (*Resolver, error) {
 		if !addr.IsValid() || addr.Port() == 0 {
 			return nil, fmt.Errorf("%w: %q is not the address and port of a name server", ErrConfig, addr)
 		}
-		r.servers = append(r.servers, newServer(addr))
 	}
+	r.use(servers)
 	if r.timeout < 0 || cfg.MaxInflight < 0 {
 		return nil, fmt.Errorf("%w: a negative limit", ErrConfig)
 	}

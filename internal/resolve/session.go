@@ -50,8 +50,8 @@ func (r *Resolver) Session() *Session {
 	return s
 }
 
-// Close ends the questions that were sent ahead of need. A lookup that is under way,
-// or begins later, ends by its own context.
+// Close ends the questions that were sent ahead of need. A lookup that is under way
+// ends by its own context; one that begins later fails.
 func (s *Session) Close() {
 	s.mu.Lock()
 	s.closed = true
@@ -62,10 +62,14 @@ func (s *Session) Close() {
 	}
 }
 
-// enter begins a lookup; the function that it returns ends it.
-func (s *Session) enter() func() {
+// enter begins a lookup, unless the session is closed; the function that it returns
+// ends it.
+func (s *Session) enter() (leave func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.closed {
+		return nil
+	}
 	s.active++
 	return func() {
 		s.mu.Lock()
@@ -157,7 +161,11 @@ func (s *Session) lookup(ctx context.Context, name string, rrtype uint16) result
 	if kindOf(name) != hostish {
 		return unaskable(name, rrtype)
 	}
-	defer s.enter()()
+	leave := s.enter()
+	if leave == nil {
+		return failed(verdict.Ours, "nobody waits for the answer any more")
+	}
+	defer leave()
 	q := newQuestion(name, rrtype)
 	for {
 		s.mu.Lock()
@@ -201,13 +209,7 @@ func (s *Session) fly(ctx context.Context, q question) result {
 	f := &flight{done: make(chan struct{})}
 	s.flights[q] = f
 	s.mu.Unlock()
-	now := s.r.now()
-	if known, ok := s.r.kept.get(q, now); ok {
-		f.result = known
-	} else {
-		f.result = s.r.scheme.answer(ctx, s, q, f)
-		s.r.kept.keep(q, f.result, now)
-	}
+	f.result = s.answer(ctx, q, f)
 	if f.result.abandoned {
 		s.mu.Lock()
 		delete(s.flights, q)
@@ -215,4 +217,18 @@ func (s *Session) fly(ctx context.Context, q question) result {
 	}
 	close(f.done)
 	return f.result
+}
+
+// answer is what is kept of a host, or else learnt now.
+func (s *Session) answer(ctx context.Context, q question, f *flight) result {
+	if s.prover == nil {
+		return s.r.scheme.answer(ctx, s, q, f)
+	}
+	now := s.r.now()
+	if known, ok := s.r.kept.get(q, now); ok {
+		return known
+	}
+	res := s.r.scheme.answer(ctx, s, q, f)
+	s.r.kept.keep(q, res, now)
+	return res
 }

@@ -164,7 +164,7 @@ func TestInflight(t *testing.T) {
 		if a := s.A(ctx, "late.example"); !a.Broken() || a.Failure.Fault != verdict.Ours || s.Asked() != 0 {
 			t.Errorf("%+v", a)
 		}
-		if r.servers[0].lapsed(time.Now()) {
+		if r.servers()[0].lapsed(time.Now()) {
 			t.Error("the server is blamed")
 		}
 		close(release)

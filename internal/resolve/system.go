@@ -2,17 +2,62 @@ package resolve
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 )
 
 // SystemFile is where Unix systems name their resolvers.
 const SystemFile = "/etc/resolv.conf"
+
+// use takes these servers. What is known of those that were there before stays.
+func (r *Resolver) use(addrs []netip.AddrPort) {
+	known := make(map[netip.AddrPort]*server)
+	for _, srv := range r.servers() {
+		known[srv.addr] = srv
+	}
+	var list []*server
+	for _, addr := range addrs {
+		srv := newServer(addr)
+		if old := known[srv.addr]; old != nil {
+			srv = old
+		}
+		list = append(list, srv)
+	}
+	r.list.Store(&list)
+}
+
+// servers returns the servers in the configured order.
+func (r *Resolver) servers() []*server {
+	if list := r.list.Load(); list != nil {
+		return *list
+	}
+	return nil
+}
+
+// renew reads the system's file again, since it changes: where a network comes up
+// after this program, or is another now. A file that cannot be read changes nothing.
+func (r *Resolver) renew(ctx context.Context) {
+	if r.file == "" {
+		return
+	}
+	addrs, err := SystemServers(r.file)
+	if err != nil {
+		return
+	}
+	same := slices.EqualFunc(r.servers(), addrs, func(srv *server, addr netip.AddrPort) bool { return srv.addr == newServer(addr).addr })
+	if !same {
+		r.use(addrs)
+		r.log.InfoContext(ctx, "the system has other name servers now", slog.String("file", r.file), slog.Any("servers", addrs))
+	}
+}
 
 const (
 	dnsPort = 53

@@ -8,29 +8,30 @@ import (
 	"strings"
 )
 
-// Join adds the anchors of another edition of the same list: where both name one key
-// of a zone alike, the result has those of both, else it is a alone. Neither changes.
-func (a *Anchors) Join(other *Anchors) *Anchors {
-	joined := &Anchors{zones: maps.Clone(a.zones)}
-	related := false
-	for zone, list := range other.zones {
-		for _, ds := range list {
-			related = related || slices.ContainsFunc(a.zones[zone], ds.equal)
+// newestRootKey is the tag of the last of rootAnchors.
+const newestRootKey = 38696
+
+// Renewed adds the built-in anchors of the root where these are an older edition of the
+// same list: one that has some of them, and not the newest. So a list that nobody
+// renewed does no harm, and one that has dropped a key is not given it back. Anchors of
+// another root, and those that are up to date, stay as they are. It does not change a.
+func (a *Anchors) Renewed() *Anchors {
+	built, older := BuiltIn().zones[root], false
+	for _, ds := range built {
+		if slices.ContainsFunc(a.zones[root], ds.equal) {
+			older = true
 		}
 	}
-	if !related {
-		return joined
+	if !older || slices.ContainsFunc(a.zones[root], func(ds delegationSigner) bool { return ds.tag == newestRootKey }) {
+		return a
 	}
-	for zone, list := range other.zones {
-		all := slices.Clone(joined.zones[zone])
-		for _, ds := range list {
-			if !slices.ContainsFunc(all, ds.equal) {
-				all = append(all, ds)
-			}
+	renewed := &Anchors{zones: maps.Clone(a.zones)}
+	for _, ds := range built {
+		if !slices.ContainsFunc(renewed.zones[root], ds.equal) {
+			renewed.zones[root] = append(slices.Clone(renewed.zones[root]), ds)
 		}
-		joined.zones[zone] = all
 	}
-	return joined
+	return renewed
 }
 
 func (ds delegationSigner) equal(other delegationSigner) bool {
