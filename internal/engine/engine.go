@@ -18,7 +18,8 @@
 //   - at most Config.Flights destinations are worked out at once, and
 //     waitingPerFlight times as many wait; more are told to come back. The places
 //     are shared between clients (fairqueue.WithClient), so that one who asks for
-//     everything leaves others theirs;
+//     everything leaves others theirs. They begin a few at a time, so that hits
+//     find a processor;
 //   - a failure is kept for 30 to 60 seconds, so that a dead name server is not
 //     asked for every message; a strict verdict that was reached beside one is
 //     kept longer, and worked out anew as often;
@@ -35,8 +36,10 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"runtime"
 	"runtime/debug"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -52,6 +55,12 @@ import (
 const (
 	// waitingPerFlight is how many destinations may wait for each flight under way.
 	waitingPerFlight = 16
+	// startsPerCPU is how many flights may be in their first startTime at once, for
+	// each processor. While a resolver answers at once, a flight is work for the
+	// processor and nothing else: hundreds of them would each time be in front of a
+	// hit, and no faster for it. One that waits for the network is soon older.
+	startsPerCPU = 8
+	startTime    = 10 * time.Millisecond
 	// flightTime bounds a flight; it is longer than any asker waits, so that a
 	// slow answer serves the next one.
 	flightTime = 45 * time.Second
@@ -138,6 +147,7 @@ type Engine struct {
 	why     *otter.Cache[nexthop.Destination, *Explanation]
 	flights singleflight.Group
 	places  *fairqueue.Queue
+	starts  *fairqueue.Queue
 	// epoch counts the calls of Forget and Reconsider: a flight that began before
 	// one may rest on what was forgotten, and is not kept.
 	epoch atomic.Uint64
@@ -161,7 +171,9 @@ type Stats struct {
 
 // New returns an Engine; Close ends it.
 func New(cfg Config) (*Engine, error) {
-	e := &Engine{cfg: cfg, start: time.Now(), places: fairqueue.New(cfg.Flights, waitingPerFlight*cfg.Flights), crowd: rate.Sometimes{Interval: 10 * time.Second}}
+	e := &Engine{cfg: cfg, start: time.Now(), crowd: rate.Sometimes{Interval: 10 * time.Second}}
+	e.places = fairqueue.New(cfg.Flights, waitingPerFlight*cfg.Flights)
+	e.starts = fairqueue.New(startsPerCPU*runtime.GOMAXPROCS(0), cfg.Flights)
 	var err error
 	e.cache, err = otter.New(&otter.Options[nexthop.Destination, *entry]{
 		MaximumWeight: uint64(cfg.Entries),
@@ -320,6 +332,12 @@ func (e *Engine) work(d nexthop.Destination, client string) (x *Explanation) {
 		return e.nothing(d, "too many destinations are being worked out; ask again", epoch)
 	}
 	defer e.places.Leave(client)
+	if e.starts.Enter(e.base, client) != nil {
+		return e.nothing(d, "policyd stops; ask again", epoch)
+	}
+	begun := sync.OnceFunc(func() { e.starts.Leave(client) })
+	defer begun()
+	defer time.AfterFunc(startTime, begun).Stop()
 	start := time.Now()
 	x = &Explanation{Facts: e.facts(d, client)}
 	if e.cfg.Enforcement != nil && x.Facts.Override == nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -286,6 +287,30 @@ func TestFlightsAreFairBetweenClients(t *testing.T) {
 		}
 		if took := time.Since(start); took != 0 {
 			t.Errorf("the other client waited %v", took)
+		}
+	})
+}
+
+// TestFlightsBeginAFewAtATime: so many that they all want the processor at once would
+// keep hits waiting. One that waits for the network makes room for the next.
+func TestFlightsBeginAFewAtATime(t *testing.T) {
+	s := &source{facts: func(ctx context.Context, d nexthop.Destination) verdict.Facts {
+		<-ctx.Done()
+		return broken(d)
+	}}
+	bubble(t, s, func(c *Config) { c.Flights = 5000 }, func(t *testing.T, e *Engine) {
+		n := 4 * startsPerCPU * runtime.GOMAXPROCS(0)
+		for i := range n {
+			go e.Rule(t.Context(), nexthop.Destination{Name: strconv.Itoa(i) + ".example", Port: 25})
+		}
+		synctest.Wait()
+		if got := s.calls.Load(); got > startsPerCPU*int64(runtime.GOMAXPROCS(0)) || got == 0 {
+			t.Errorf("%d of %d began at once", got, n)
+		}
+		time.Sleep(10 * startTime)
+		synctest.Wait()
+		if got := s.calls.Load(); got != int64(n) {
+			t.Errorf("%d of %d have begun after %v", got, n, 10*startTime)
 		}
 	})
 }
