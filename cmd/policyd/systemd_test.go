@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -15,8 +16,47 @@ import (
 	"tlsverdict/postfixmap"
 )
 
-// TestSystemd runs policyd as systemd does: with a socket that it passes, and one
-// that it is told of readiness, reload and stopping on.
+// serviceFile is the unit that packages take.
+const serviceFile = "../../contrib/systemd/tlsverdict-policyd.service"
+
+// directives are the settings of a unit file by name, each with its values in order.
+func directives(t *testing.T, file string) map[string][]string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	check(t, err)
+	found := make(map[string][]string)
+	for line := range strings.Lines(string(text)) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), "="); ok && !strings.HasPrefix(name, "#") {
+			found[name] = append(found[name], value)
+		}
+	}
+	return found
+}
+
+// TestServiceLetsPostconfRun: policyd runs postconf(1) and reads what belongs to
+// Postfix, under the rules of the unit. Whether postconf works under its address
+// families is seen in the lab, on real ones (lab/unit_test.go); here stands that
+// nobody takes one away, or adds a rule that hides Postfix.
+func TestServiceLetsPostconfRun(t *testing.T) {
+	unit := directives(t, serviceFile)
+	families := strings.Fields(strings.Join(unit["RestrictAddressFamilies"], " "))
+	for _, f := range []string{"AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK"} {
+		if !slices.Contains(families, f) {
+			t.Errorf("RestrictAddressFamilies=%v lacks %s", families, f)
+		}
+	}
+	for _, name := range []string{"ExecPaths", "InaccessiblePaths", "NoExecPaths", "RootDirectory", "RootImage", "TemporaryFileSystem"} {
+		if values := unit[name]; values != nil {
+			t.Errorf("%s=%v: can policyd still run /usr/sbin/postconf, and read /etc/postfix, the queue directory's etc/resolv.conf and /usr/share/dns/root.ds?", name, values)
+		}
+	}
+	if got, want := unit["SystemCallFilter"], []string{"@system-service", "~@privileged"}; !slices.Equal(got, want) {
+		t.Errorf("SystemCallFilter=%v, want %v: does postconf still run?", got, want)
+	}
+}
+
+// TestSystemd runs policyd as systemd does: with as many files as the unit allows, a
+// socket that is passed to it, and one that it tells readiness, reload and stopping on.
 func TestSystemd(t *testing.T) {
 	dir := t.TempDir()
 	binary, err := os.Executable()
@@ -33,8 +73,12 @@ func TestSystemd(t *testing.T) {
 	notes, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(dir, "notify"), Net: "unixgram"})
 	check(t, err)
 
+	files := directives(t, serviceFile)["LimitNOFILE"]
+	if len(files) != 1 {
+		t.Fatalf("LimitNOFILE=%v in the unit, want one", files)
+	}
 	// LISTEN_PID must be the process that gets the socket; only a shell can know it.
-	cmd := exec.Command("sh", "-c", `LISTEN_PID=$$ exec "$0" serve --config "$1"`, policyd, config)
+	cmd := exec.Command("sh", "-c", `ulimit -n "$2" && LISTEN_PID=$$ exec "$0" serve --config "$1"`, policyd, config, files[0])
 	cmd.Env = append(os.Environ(), "LISTEN_FDS=1", "NOTIFY_SOCKET="+filepath.Join(dir, "notify"))
 	cmd.ExtraFiles = []*os.File{file}
 	var out strings.Builder
@@ -68,6 +112,9 @@ func TestSystemd(t *testing.T) {
 	told("STOPPING=1")
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("%v\n%s", err, out.String())
+	}
+	if !strings.Contains(out.String(), "files="+files[0]+" connections=4096 ") {
+		t.Errorf("LimitNOFILE=%s does not suffice for the defaults:\n%s", files[0], out.String())
 	}
 }
 
