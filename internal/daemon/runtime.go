@@ -6,19 +6,51 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
 )
 
-// garbage is how much may be dead before it is collected, in percent of what lives.
-// Nearly all that lives is verdicts that are kept, a million perhaps, and they change
-// slowly: at Go's 100 the process would be twice their size for nothing.
-const garbage = 50
+const (
+	// garbage is how much may be dead before it is collected, in percent of what
+	// lives. Nearly all that lives is verdicts that are kept, a million perhaps, and
+	// they change slowly: at Go's 100 the process would be twice their size for
+	// nothing.
+	garbage = 50
+	// leastGarbage is how much may be dead in any case, in octets: where little lives,
+	// answers alone would cause a collection every quarter of a second.
+	leastGarbage = 16 << 20
+)
 
-// SpareMemory lets garbage be collected sooner than Go does by itself, unless the
-// environment says when (GOGC). Call it once, at the start.
+// SpareMemory decides when garbage is collected, unless the environment does (GOGC):
+// sooner than Go by itself where much lives, and later where little does. Call it once,
+// at the start.
 func SpareMemory() {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(garbage)
+		collectNext(0)
 	}
+}
+
+// collectNext sets how much garbage there may be until the next collection, and is
+// called again after it: the beacon is the first garbage of all.
+func collectNext(before int) {
+	percent := garbageFor(live())
+	if percent != before {
+		// It stops the world for a moment, so not without need.
+		debug.SetGCPercent(percent)
+	}
+	type beacon struct{ self *beacon }
+	runtime.AddCleanup(new(beacon), collectNext, percent)
+}
+
+// garbageFor is the percentage where so many octets live, in steps of 10.
+func garbageFor(live uint64) int {
+	return max(garbage, int(leastGarbage*100/max(live, 4<<20))/10*10)
+}
+
+// live is how many octets the last collection left.
+func live() uint64 {
+	sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(sample)
+	return sample[0].Value.Uint64()
 }
 
 // network is what the daemon's stacks reach the world through.
