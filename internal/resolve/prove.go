@@ -46,6 +46,7 @@ func (validating) answer(ctx context.Context, s *Session, q question, f *flight)
 		res = unproven{}.answer(ctx, s, q, f)
 	default:
 		res = s.r.failure(a.Err)
+		res.proof = a.Proof
 		res.abandoned = ctx.Err() != nil && !a.Err.Bogus()
 	}
 	a.Records = nil // res has them; who keeps the trail need not keep them twice
@@ -72,9 +73,7 @@ func (r *Resolver) failure(e *dnssec.Error) result {
 	case errors.As(e, &upstream):
 		return failed(upstream.Fault, printable(e.Subject)+": "+upstream.Detail)
 	case e.Bogus():
-		res := failed(verdict.Remote, "bogus: "+oneLine(e.Error()))
-		res.proof = verdict.Bogus
-		return res
+		return failed(verdict.Remote, "bogus: "+oneLine(e.Error()))
 	case e.Why == dnssec.OverBudget:
 		return failed(verdict.Ours, oneLine(e.Error()))
 	case e.Anchor:

@@ -179,8 +179,8 @@ func (l *lookup) take(p piece, step Step) {
 // fail ends the lookup. What holds of a broken proof is kept for people.
 func (l *lookup) fail(z *zone, err *Error) Answer {
 	a := Answer{Outcome: verdict.Failed, Err: err, links: slices.Clone(l.links)}
-	if err.Bogus() {
-		a.Proof = verdict.Bogus
+	if err.Bogus() && z != nil && z.proof == verdict.Secure {
+		a.Proof = verdict.Bogus // elsewhere nobody promised signatures: of a loop, say
 	}
 	a.links = append(a.links, link{zone: z, step: Step{Kind: StepBroken, Subject: err.Subject, Proof: a.Proof, Detail: err.brief()}})
 	return a
