@@ -225,7 +225,7 @@ func pending(x *engine.Explanation) *Pending {
 func failure(c verdict.Code) bool {
 	switch c {
 	case verdict.MXFailed, verdict.MXUnproven, verdict.HostFailed, verdict.HostUnproven,
-		verdict.AliasFailed, verdict.TLSAFailed, verdict.STSFailed, verdict.STSHeld:
+		verdict.AliasFailed, verdict.TLSAFailed, verdict.STSFailed, verdict.STSBogus, verdict.STSHeld:
 		return true
 	}
 	return false

@@ -80,6 +80,7 @@ func chapters() []chapter {
 			{verdict.STSSkipped, nothing},
 			{verdict.STSAbsent, nothing},
 			{verdict.STSFailed, "Nothing is enforced, since no unexpired policy is kept. The text says what failed. If every policy host fails, look at this host's way to port 443 and at its CA certificates."},
+			{verdict.STSBogus, "Mail waits, unless you wrote `mta_sts.mode = \"observe\"`. The zone that holds `_mta-sts.DOMAIN` is signed, and what came does not hold: an attack, or a zone that its owner must mend. `dig +cd TXT _mta-sts.DOMAIN` shows what was sent; until then an `[[override]]` lets mail out."},
 			{verdict.STSUnfinished, "Mail waits. policyd itself could not find out: too much is under way, or its store cannot be read. The text and the log say which."},
 			{verdict.STSHeld, "Nothing is lost yet. If it lasts, the policy ends at the time that `policyd explain` shows."},
 			{verdict.STSEnforce, nothing},

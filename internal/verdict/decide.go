@@ -386,6 +386,9 @@ func (d *decision) withoutSTS() (Verdict, Source) {
 		}
 		return d.failed("the MTA-STS policy of "+d.name()+" is not known yet", &f.Failure), FromSTS
 	}
+	if r := &d.f.STS.Record; r.Proof == Bogus {
+		return d.bogusSTS(r.Failure)
+	}
 	if f := d.f.STS.Failure; f != nil {
 		d.provisional = true
 		d.say(STSFailed, d.name(), f.Detail)
@@ -393,6 +396,19 @@ func (d *decision) withoutSTS() (Verdict, Source) {
 		d.say(STSAbsent, d.name(), "")
 	}
 	return nil, FromNothing
+}
+
+// bogusSTS: an answer that does not hold is no answer (RFC 4035 §5.5), and shows more
+// than none does: in a signed zone somebody forges the record that announces a policy,
+// or its denial. RFC 8461 §3.1 has a missing record mean that there is no policy, and
+// that is what the forgery would gain.
+func (d *decision) bogusSTS(f *Failure) (Verdict, Source) {
+	d.provisional = true
+	d.say(STSBogus, d.name(), f.Detail)
+	if d.f.Rules.STS == Observe {
+		return nil, FromNothing
+	}
+	return d.failed("the MTA-STS record of "+d.name()+" cannot be trusted", f), FromSTS
 }
 
 func (d *decision) enforceSTS(p *mtasts.Cached) (Verdict, Source) {

@@ -93,6 +93,13 @@ func withSTS(f Facts, mode mtasts.Mode, patterns ...string) Facts {
 	return f
 }
 
+// bogusTXT has the _mta-sts record fail, because its signatures do not hold.
+func bogusTXT(f Facts) Facts {
+	f.STS.Record = Answer[string]{Outcome: Failed, Proof: Bogus, Failure: &Failure{Remote, "bogus: bad signature"}}
+	f.STS.Failure = &STSFailure{Failure: *f.STS.Record.Failure}
+	return f
+}
+
 func policy(mode mtasts.Mode, patterns ...string) *mtasts.Cached {
 	var list []mtasts.Pattern
 	for _, p := range patterns {
@@ -227,6 +234,17 @@ func TestLadder(t *testing.T) {
 		{"sts fails at first", edit(facts(Insecure, "unsigned"), func(f *Facts) { f.STS.Failure = &STSFailure{Result: "sts-policy-fetch-error"} }), "none", FromNothing, Nothing},
 		{"sts not asked yet", edit(facts(Insecure, "unsigned"), func(f *Facts) { f.STS.Failure = &STSFailure{Unfinished: true} }), "defer", FromSTS, STSUnfinished},
 		{"sts not asked yet, but known", edit(sts(facts(Insecure, "unsigned")), func(f *Facts) { f.STS.Failure = &STSFailure{Unfinished: true} }), "secure", FromSTS, STSEnforce},
+		{"sts bogus", bogusTXT(facts(Secure, "none")), "defer", FromSTS, STSBogus},
+		{"sts bogus behind an unsigned mx", bogusTXT(facts(Insecure, "unsigned")), "defer", FromSTS, STSBogus},
+		{"sts bogus, but known", bogusTXT(sts(facts(Secure, "none"))), "secure", FromSTS, STSEnforce},
+		{"sts bogus, testing known", bogusTXT(withSTS(facts(Secure, "none"), mtasts.ModeTesting, "*.example.com")), "none", FromNothing, Nothing},
+		{"sts bogus, one expired", edit(bogusTXT(sts(facts(Secure, "none"))), func(f *Facts) { f.Now = f.STS.Policy.Expires() }), "defer", FromSTS, STSBogus},
+		{"sts bogus, observed", edit(bogusTXT(facts(Secure, "none")), func(f *Facts) { f.Rules.STS = Observe }), "none", FromNothing, Nothing},
+		{"sts bogus, off", edit(facts(Secure, "none"), func(f *Facts) { f.Rules.STS = Off }), "none", FromNothing, Nothing},
+		{"sts bogus beside DANE", bogusTXT(facts(Secure, "usable")), "dane-only", FromDANE, DANEAll},
+		{"sts bogus beside DANE for some", bogusTXT(facts(Secure, "usable", "none")), "dane-only", FromDANE, DANERaised},
+		{"sts bogus beside unusable records", bogusTXT(facts(Secure, "unusable")), "defer", FromSTS, STSBogus},
+		{"sts fails, not bogus", edit(bogusTXT(facts(Secure, "none")), func(f *Facts) { f.STS.Record.Proof = Indeterminate }), "none", FromNothing, Nothing},
 		{"sts not asked yet, observed", edit(facts(Insecure, "unsigned"), func(f *Facts) { f.Rules.STS, f.STS.Failure = Observe, &STSFailure{Unfinished: true} }), "none", FromNothing, Nothing},
 		{"sts with nothing to match", withSTS(facts(Insecure, "unsigned"), mtasts.ModeEnforce, "hostname"), "defer", FromSTS, STSUnwritable},
 		{"sts off", edit(sts(facts(Insecure, "unsigned")), func(f *Facts) { f.Rules.STS = Off }), "none", FromNothing, Nothing},
@@ -458,7 +476,7 @@ func TestEveryCodeSpeaks(t *testing.T) {
 		DNSSECOff, HostFailed, HostNoAddress, HostInsecure, HostUnproven, AliasInsecure, AliasFailed, TLSAUsable, TLSAUnusable,
 		TLSAAbsent, TLSAInsecure, TLSAFailed, DANEAll, DANESome, DANERaised, DANEEncrypt, DANEInsecureMX, DANENoHost, STSOff,
 		Fingerprints, NoFingerprints, TLSAUnwritable, EncryptAll, InsecureEncrypt, InsecureUnused,
-		STSSkipped, STSAbsent, STSFailed, STSUnfinished, DANENarrowed, STSHeld, STSEnforce, STSTesting, STSNone, STSObserved, STSUnwritable, STSUnlisted,
+		STSSkipped, STSAbsent, STSFailed, STSBogus, STSUnfinished, DANENarrowed, STSHeld, STSEnforce, STSTesting, STSNone, STSObserved, STSUnwritable, STSUnlisted,
 		PrefixAll, PrefixObserved, PrefixUnsigned, PrefixMixed, NoHostLeft, NoProof, Unfinished, Nothing,
 	}
 	seen := make(map[string]bool)

@@ -53,6 +53,7 @@ const (
 	STSSkipped     Code = "sts-skipped"
 	STSAbsent      Code = "sts-absent"
 	STSFailed      Code = "sts-failed"
+	STSBogus       Code = "sts-bogus"
 	STSUnfinished  Code = "sts-unfinished"
 	STSHeld        Code = "sts-held"
 	STSEnforce     Code = "sts-enforce"
@@ -110,6 +111,8 @@ func (c Code) Cite() string {
 		return "RFC 8461 §3.1"
 	case STSFailed, STSUnfinished:
 		return "RFC 8461 §3.3"
+	case STSBogus:
+		return "RFC 4035 §5.5"
 	case STSHeld:
 		return "RFC 8461 §5.1"
 	case STSEnforce, STSTesting, STSNone, STSObserved:
@@ -220,6 +223,8 @@ func (c Code) conclusion() string {
 		return "no MTA-STS policy is announced"
 	case STSFailed:
 		return "an MTA-STS policy could not be had"
+	case STSBogus:
+		return "whether there is an MTA-STS policy cannot be known: the signatures of the _mta-sts record, or of its denial, do not hold"
 	case STSUnfinished:
 		return "whether there is an MTA-STS policy could not be found out yet"
 	case STSHeld:
