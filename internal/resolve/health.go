@@ -50,6 +50,10 @@ type ServerHealth struct {
 	Answers bool
 	// Validates: its AD bit is believed, or what it passes on can be validated here.
 	Validates bool
+	// Disproven: in mode TrustAD, what keeps it from being believed was seen: where it
+	// is, or AD missing or set where it must not be. Without it and Validates, answers
+	// failed or did not come, and nothing is known of it.
+	Disproven bool
 	// Problem is why not, and what to do; "" when it is as the mode needs it.
 	Problem string
 	// Warnings are what the validated keys of the root say about the trust anchors.

@@ -49,13 +49,20 @@ func (unproven) probe(ctx context.Context, r *Resolver, srv *server) ServerHealt
 	return ServerHealth{Answers: problem == "", Problem: problem}
 }
 
+// flaw is what is wrong with a server; the zero value: nothing.
+type flaw struct {
+	// problem ends a sentence that begins with the server.
+	problem string
+	// seen: an answer shows it. Else what would show that all is well is missing.
+	seen bool
+}
+
 // probe of mode TrustAD: AD on the signed root and not on what nobody signs, from
 // a server that nobody can speak for on the way.
 func (t adTrust) probe(ctx context.Context, r *Resolver, srv *server) ServerHealth {
 	var (
-		all     sync.WaitGroup
-		lies    string
-		forgets string
+		all           sync.WaitGroup
+		lies, forgets flaw
 	)
 	all.Go(func() { lies = r.probeUnsigned(ctx, srv) })
 	all.Go(func() { forgets = r.probeCache(ctx, srv) })
@@ -65,41 +72,43 @@ func (t adTrust) probe(ctx context.Context, r *Resolver, srv *server) ServerHeal
 	switch {
 	case !t.remote && !srv.addr.Addr().IsLoopback():
 		// First of all: while it is so, nothing that is mended there helps.
-		h.Problem = fmt.Sprintf("%s is not on loopback, so its answers can be forged on the way: %s, or %s, or, where the way is safe, trust_remote = true",
+		h.Disproven, h.Problem = true, fmt.Sprintf("%s is not on loopback, so its answers can be forged on the way: %s, or %s, or, where the way is safe, trust_remote = true",
 			srv.name, installResolver, giveUpDNSSEC)
+	case problem == "" && !root.AuthenticatedData:
+		h.Disproven, h.Problem = true, fmt.Sprintf("%s does not validate DNSSEC (no AD on the signed root): switch validation on there (BIND: dnssec-validation auto; systemd-resolved: DNSSEC=yes), or %s, or %s",
+			srv.name, installResolver, giveUpDNSSEC)
+	case lies.seen:
+		h.Disproven, h.Problem = true, fmt.Sprintf("%s %s: %s, or %s", srv.name, lies.problem, installResolver, giveUpDNSSEC)
 	case problem != "":
-		h.Problem = problem
-	case !root.AuthenticatedData:
-		h.Problem = fmt.Sprintf("%s does not validate DNSSEC (no AD on the signed root): switch validation on there (BIND: dnssec-validation auto; systemd-resolved: DNSSEC=yes), or %s, or %s",
-			srv.name, installResolver, giveUpDNSSEC)
-	case lies != "":
-		h.Problem = fmt.Sprintf("%s %s: %s, or %s", srv.name, lies, installResolver, giveUpDNSSEC)
-	case forgets != "":
-		h.Problem = fmt.Sprintf("%s %s, or %s, or %s", srv.name, forgets, installResolver, giveUpDNSSEC)
+		h.Disproven, h.Problem = forgets.seen, problem
+	case lies.problem != "" && !forgets.seen:
+		h.Problem = fmt.Sprintf("%s %s: %s, or %s", srv.name, lies.problem, installResolver, giveUpDNSSEC)
+	case forgets.problem != "":
+		h.Disproven, h.Problem = forgets.seen, fmt.Sprintf("%s %s, or %s, or %s", srv.name, forgets.problem, installResolver, giveUpDNSSEC)
 	default:
 		h.Validates = true
 	}
 	return h
 }
 
-// probeCache asks twice for what is proven, the second time surely from a cache,
-// and returns what is wrong, or "". That it could not see how the cache behaves is
-// wrong too: a cache that forgets AD would make signed domains look unsigned.
-func (r *Resolver) probeCache(ctx context.Context, srv *server) string {
+// probeCache asks twice for what is proven, the second time surely from a cache. That
+// it could not see how the cache behaves is wrong too: a cache that forgets AD would
+// make signed domains look unsigned.
+func (r *Resolver) probeCache(ctx context.Context, srv *server) flaw {
 	for range 2 {
 		m, err := r.patiently(ctx, srv, cachedQuestion())
 		switch {
 		case errors.Is(err, errSilent):
-			return fmt.Sprintf("gives no answer in %v to one of the questions that show whether it validates: check that it can reach the internet", r.timeout)
+			return flaw{problem: fmt.Sprintf("gives no answer in %v to one of the questions that show whether it validates: check that it can reach the internet", r.timeout)}
 		case err != nil && m != nil:
-			return fmt.Sprintf("answers %s%s to one of the questions that show whether it validates: check its trust anchor, this host's clock, and its way to the internet", rcode(m), explain(m))
+			return flaw{problem: fmt.Sprintf("answers %s%s to one of the questions that show whether it validates: check its trust anchor, this host's clock, and its way to the internet", rcode(m), explain(m))}
 		case err != nil:
-			return fmt.Sprintf("cannot be examined (%s): check that a resolver runs there", printable(err.Error()))
+			return flaw{problem: fmt.Sprintf("cannot be examined (%s): check that a resolver runs there", printable(err.Error()))}
 		case !m.AuthenticatedData:
-			return "forgets AD in its cache, so that signed domains look unsigned: switch that cache off (dnsmasq: cache-size=0) or let it validate (dnsmasq: dnssec)"
+			return flaw{"forgets AD in its cache, so that signed domains look unsigned: switch that cache off (dnsmasq: cache-size=0) or let it validate (dnsmasq: dnssec)", true}
 		}
 	}
-	return ""
+	return flaw{}
 }
 
 // patiently asks once more where the first packet may have been lost: a resolver
@@ -136,8 +145,8 @@ func (r *Resolver) probeRoot(ctx context.Context, srv *server) (*dns.Msg, string
 	return nil, fmt.Sprintf("%s cannot be used (%s): check that a resolver runs there, or name another in [dns] servers", srv.name, printable(err.Error()))
 }
 
-// probeUnsigned returns what is wrong with a server's use of the AD bit, or "".
-func (r *Resolver) probeUnsigned(ctx context.Context, srv *server) string {
+// probeUnsigned returns what is wrong with a server's use of the AD bit.
+func (r *Resolver) probeUnsigned(ctx context.Context, srv *server) flaw {
 	questions := unsignedQuestions()
 	found := make([]adUse, len(questions))
 	var all sync.WaitGroup
@@ -154,12 +163,14 @@ func (r *Resolver) probeUnsigned(ctx context.Context, srv *server) string {
 
 // judgeAD weighs what the unsigned questions showed. AD on the server's own data is
 // a lie, whatever else is right. Of the zones one may be signed by a site for
-// itself, so that only AD on every one that was answered is. A server that answers
-// none of the questions shows nothing, and nothing is not enough.
-func judgeAD(questions []question, found []adUse) string {
-	honest, honestZone, lie, lyingZone := false, false, "", ""
+// itself, so that only AD on every one that was answered is, and is seen to be where
+// all were. A server that answers none of the questions shows nothing, and nothing is
+// not enough.
+func judgeAD(questions []question, found []adUse) flaw {
+	honest, honestZone, lie, lyingZone, seen := false, false, "", "", true
 	for i, use := range found {
 		chaos := questions[i].class == dns.ClassCHAOS
+		seen = seen && (chaos || use == adLie)
 		switch {
 		case use == adHonest:
 			honest = true
@@ -170,16 +181,18 @@ func judgeAD(questions []question, found []adUse) string {
 			lyingZone = questions[i].name
 		}
 	}
-	if lie == "" && !honestZone {
+	if lie != "" {
+		seen = true
+	} else if !honestZone {
 		lie = lyingZone
 	}
 	switch {
 	case lie != "":
-		return "sets AD on " + lie + ", which nobody signs, so its AD proves nothing"
+		return flaw{"sets AD on " + lie + ", which nobody signs, so its AD proves nothing", seen}
 	case !honest:
-		return "answers nothing that nobody signs (id.server, version.bind, 10.in-addr.arpa, home.arpa), so that it may be echoing AD"
+		return flaw{problem: "answers nothing that nobody signs (id.server, version.bind, 10.in-addr.arpa, home.arpa), so that it may be echoing AD"}
 	}
-	return ""
+	return flaw{}
 }
 
 // adUse is what an answer to a question that nobody can prove shows of a server.

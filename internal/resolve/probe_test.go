@@ -272,6 +272,69 @@ func TestWatchOneOfTwo(t *testing.T) {
 	})
 }
 
+// TestProbeDisproves holds what was seen of a server apart from what could not be seen:
+// the one shows that it does not validate, the other nothing.
+func TestProbeDisproves(t *testing.T) {
+	honest := validator(t, silent)
+	failing := func(q *dns.Msg) *dns.Msg { return refusing(q, dns.RcodeServerFailure) }
+	signed := func(q *dns.Msg) *dns.Msg {
+		return secure(answering(q, rr(t, q.Question[0].Name+" 60 IN SOA ns. h. 1 1 1 1 1")...))
+	}
+	version := func(q *dns.Msg) *dns.Msg { return secure(answering(q, rr(t, `id.server. 0 CH TXT "here"`)...)) }
+	forgets := func(q *dns.Msg) *dns.Msg { m := honest(q); m.AuthenticatedData = false; return m }
+	rootType := func(rrtype uint16, other, rest answerer) answerer {
+		return func(q *dns.Msg) *dns.Msg {
+			if q.Question[0].Name == "." && q.Question[0].Qtype == rrtype {
+				return other(q)
+			}
+			return rest(q)
+		}
+	}
+	noZone := func(rest answerer) answerer {
+		return but("home.arpa.", failing, but("10.in-addr.arpa.", failing, but("id.server.", failing, but("version.bind.", failing, rest))))
+	}
+	for _, tc := range []struct {
+		what   string
+		server answerer
+		seen   bool
+	}{
+		{"forwards", forwarder(t, silent), true},
+		{"forwards, and answers nothing else", noZone(forwarder(t, silent)), true},
+		{"sets AD on its own data", but("id.server.", version, honest), true},
+		{"sets AD on its own data, and fails for the root", but("id.server.", version, but(".", failing, honest)), true},
+		{"sets AD on all zones", but("home.arpa.", signed, but("10.in-addr.arpa.", signed, honest)), true},
+		{"signs one zone, and the other is lost", but("home.arpa.", silent, but("10.in-addr.arpa.", signed, honest)), false},
+		{"signs one zone, and fails for the other", but("home.arpa.", failing, but("10.in-addr.arpa.", signed, honest)), false},
+		{"forgets AD", rootType(dns.TypeA, forgets, honest), true},
+		{"forgets AD, and shows nothing else", noZone(rootType(dns.TypeA, forgets, honest)), true},
+		{"forgets AD, and fails for the root", rootType(dns.TypeNS, failing, rootType(dns.TypeA, forgets, honest)), true},
+		{"fails for the root", but(".", failing, honest), false},
+		{"is silent about the root", but(".", silent, honest), false},
+		{"fails for one question", rootType(dns.TypeA, failing, honest), false},
+		{"drops one question", rootType(dns.TypeA, silent, honest), false},
+		{"drops the other", rootType(dns.TypeNS, silent, honest), false},
+		{"refuses", func(q *dns.Msg) *dns.Msg { return refusing(q, dns.RcodeRefused) }, false},
+		{"is silent", silent, false},
+		{"shows nothing", noZone(honest), false},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			var net wires
+			net.set(one.String(), tc.server)
+			r := resolver(t, Config{Mode: TrustAD, Dial: net.dial, Servers: []netip.AddrPort{one}})
+			if h := r.Probe(t.Context()).Servers[0]; h.Validates || h.Disproven != tc.seen || h.Problem == "" {
+				t.Errorf("%s: %+v", tc.what, h)
+			}
+		})
+	}
+	var net wires
+	net.set(one.String(), honest)
+	far := netip.MustParseAddrPort("192.0.2.53:53")
+	r := resolver(t, Config{Mode: TrustAD, Dial: net.dial, Servers: []netip.AddrPort{one, far}})
+	if h := r.Probe(t.Context()).Servers; !h[0].Validates || h[0].Disproven || !h[1].Disproven {
+		t.Errorf("%+v", h)
+	}
+}
+
 // dropping keeps silent to the first questions of a name and type, and n of them.
 func dropping(name string, rrtype uint16, n int64, rest answerer) answerer {
 	var dropped atomic.Int64
