@@ -245,9 +245,20 @@ func digest(kind uint8, data []byte) ([]byte, bool) {
 	return nil, false
 }
 
-func digestSupported(kind uint8) bool {
-	return kind == dns.SHA1 || kind == dns.SHA256 || kind == dns.SHA384
+// digestSize is how many octets a digest of a type has, or 0 where it is not supported.
+func digestSize(kind uint8) int {
+	switch kind {
+	case dns.SHA1:
+		return sha1.Size
+	case dns.SHA256:
+		return sha256.Size
+	case dns.SHA384:
+		return sha512.Size384
+	}
+	return 0
 }
+
+func digestSupported(kind uint8) bool { return digestSize(kind) > 0 }
 
 // algorithmName is the mnemonic of an algorithm's number.
 func algorithmName(a uint8) string {

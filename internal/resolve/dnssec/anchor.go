@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -44,8 +45,14 @@ func BuiltIn() *Anchors {
 
 // ParseAnchors reads DS and DNSKEY records, as in /usr/share/dns/root.ds, in
 // Unbound's root.key, or in BIND's trust-anchors, managed-keys and trusted-keys
-// statements. Revoked keys are passed over. Errors wrap ErrAnchors.
-func ParseAnchors(text []byte) (*Anchors, error) {
+// statements. Revoked keys are passed over. What could never match is refused, or it
+// would be found out when mail waits: a digest of another length than its type has, a key
+// that may not sign or cannot be read, and a text of which no anchor has an algorithm and
+// digest that can be checked here. Errors wrap ErrAnchors.
+func ParseAnchors(text []byte) (*Anchors, error) { return parseAnchors(text, widest()) }
+
+// parseAnchors reads what a suite can check.
+func parseAnchors(text []byte, checks *suite) (*Anchors, error) {
 	if len(text) > maxAnchorText {
 		return nil, fmt.Errorf("%w: more than %d octets", ErrAnchors, maxAnchorText)
 	}
@@ -57,7 +64,7 @@ func ParseAnchors(text []byte) (*Anchors, error) {
 	p := dns.NewZoneParser(strings.NewReader(zone), ".", "")
 	p.SetDefaultTTL(0)
 	for rr, ok := p.Next(); ok; rr, ok = p.Next() {
-		if err := a.add(rr); err != nil {
+		if err := a.add(rr, checks); err != nil {
 			return nil, err
 		}
 	}
@@ -67,7 +74,28 @@ func ParseAnchors(text []byte) (*Anchors, error) {
 	if len(a.zones) == 0 {
 		return nil, fmt.Errorf("%w: no DS or DNSKEY record", ErrAnchors)
 	}
+	if !a.usable(checks) {
+		return nil, fmt.Errorf("%w: none of them has an algorithm and a digest that are supported (of RSASHA256, RSASHA512, ECDSA P-256 and P-384, Ed25519 and RSASHA1, with SHA-256, SHA-384 or SHA-1): %s", ErrAnchors, clip(a.names()))
+	}
 	return a, nil
+}
+
+// widest is all that any setting accepts.
+func widest() *suite {
+	s := algorithms()
+	s.acceptSHA1()
+	return s
+}
+
+// usable reports an anchor that the suite can check. Others may be beside it, as those of
+// an algorithm to come.
+func (a *Anchors) usable(s *suite) bool {
+	for _, list := range a.zones {
+		if len(s.usable(list)) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // bindStatement finds what only BIND's configuration has.
@@ -76,34 +104,59 @@ func bindStatement() *regexp.Regexp {
 }
 
 // add takes one record in. A key is kept as its digest, which says the same.
-func (a *Anchors) add(rr dns.RR) error {
+func (a *Anchors) add(rr dns.RR, checks *suite) error {
 	h := rr.Header()
 	zone, err := parseName(h.Name)
 	if err != nil || h.Class != dns.ClassINET {
-		return fmt.Errorf("%w: %s", ErrAnchors, rr)
+		return fmt.Errorf("%w: %s", ErrAnchors, plain(rr))
 	}
 	rdata, err := rdataOf(rr)
 	if err != nil || len(rdata) <= flagsOf {
-		return fmt.Errorf("%w: %s", ErrAnchors, rr)
+		return fmt.Errorf("%w: %s", ErrAnchors, plain(rr))
 	}
 	switch rr := rr.(type) {
 	case *dns.DS:
-		set := &rrset{owner: zone, rtype: dns.TypeDS, rrs: []dns.RR{rr}}
-		list, err := readDS(set)
-		if err != nil {
-			return fmt.Errorf("%w: %s", ErrAnchors, rr)
+		ds := readDS(rdata)
+		if want := digestSize(ds.kind); want > 0 && want != len(ds.digest) {
+			return fmt.Errorf("%w: %s: a digest of type %d has %d octets, and this one has %d", ErrAnchors, plain(rr), ds.kind, want, len(ds.digest))
 		}
-		a.zones[zone] = append(a.zones[zone], list...)
+		a.zones[zone] = append(a.zones[zone], ds)
 	case *dns.DNSKEY:
 		if rr.Flags&dns.REVOKE != 0 {
 			return nil
 		}
+		if problem := checks.unfit(rdata); problem != "" {
+			return fmt.Errorf("%w: %s: %s", ErrAnchors, plain(rr), problem)
+		}
 		sum, _ := digest(dns.SHA256, append([]byte(zone), rdata...))
 		a.zones[zone] = append(a.zones[zone], delegationSigner{tag: keyTag(rdata), algorithm: rr.Algorithm, kind: dns.SHA256, digest: sum})
 	default:
-		return fmt.Errorf("%w: %s is neither DS nor DNSKEY", ErrAnchors, rr)
+		return fmt.Errorf("%w: %s is neither DS nor DNSKEY", ErrAnchors, plain(rr))
 	}
 	return nil
+}
+
+// plain writes a record for a line of a log.
+func plain(rr dns.RR) string { return clip(strings.ReplaceAll(rr.String(), "\t", " ")) }
+
+// unfit says why a key can never prove anything, or "". Of an algorithm that is not
+// supported nothing is known.
+func (s *suite) unfit(rdata []byte) string {
+	k, protocol := readKey(rdata)
+	switch {
+	case protocol != protocolDNSSEC:
+		return fmt.Sprintf("a key of DNSSEC has protocol 3, and this one has %d", protocol)
+	case k.flags&dns.ZONE == 0:
+		return "it lacks the zone flag (256), so that it may not sign"
+	}
+	read := s.keys[k.algorithm]
+	if read == nil {
+		return ""
+	}
+	if _, err := read(rdata[flagsOf:]); err != nil {
+		return err.Error()
+	}
+	return ""
 }
 
 // withoutComments drops the comments of BIND's configuration.
@@ -159,6 +212,29 @@ func fromBIND(s string) string {
 		fmt.Fprintf(&b, "%s IN %s %s\n", f[0], rtype, strings.Join(rest, " "))
 	}
 	return b.String()
+}
+
+// Zones lists the anchored zones, fully qualified and in lower case, each before those
+// below it. Without the root among them, nothing is known of names outside of them: see
+// Covers.
+func (a *Anchors) Zones() []string {
+	var list []string
+	for _, zone := range slices.SortedFunc(maps.Keys(a.zones), compare) {
+		list = append(list, zone.String())
+	}
+	return list
+}
+
+// Covers reports whether an anchor is at or above a name. Where none is, answers come out
+// Indeterminate, and their chain ends in StepUnknown: that is the operator's choice of
+// anchors, and no fault of a resolver or of the name.
+func (a *Anchors) Covers(domain string) bool {
+	n, err := parseName(domain)
+	if err != nil {
+		return false
+	}
+	_, ok := a.closest(n)
+	return ok
 }
 
 // closest returns the zone of the closest anchor at or above a name.

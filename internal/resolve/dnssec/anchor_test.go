@@ -65,6 +65,39 @@ func TestParseAnchors(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
+	// What could never match is refused with words that say which record it is and what it
+	// should be.
+	good := ". IN DS 38696 8 2 " + root2024 + "\n"
+	for text, words := range map[string][]string{
+		good + ". IN DS 20326 8 2 " + root2017[:16]: {"20326 8 2 " + root2017[:16], "32 octets", "has 8"},
+		good + ". IN DS 20326 8 1 " + root2017:      {"20326 8 1", "20 octets", "has 32"},
+		good + "example. IN DS 1 13 4 " + root2017:  {"example.", "1 13 4", "48 octets", "has 32"},
+		". IN DS 1 16 2 " + root2017:                {"1 16 2", "supported", "ED448"},
+		". IN DS 20326 8 3 " + root2017:             {"20326 8 3", "supported", "SHA-256"},
+		". IN DNSKEY 257 3 16 " + key2017:           {"16 2 (ED448) of zone .", "supported"},
+		good + ". IN DNSKEY 257 3 8 AwEAAQ==":       {"257 3 8 AwEAAQ==", "malformed"},
+		good + ". IN DNSKEY 257 3 13 " + key2017:    {"257 3 13", "malformed"},
+		good + ". IN DNSKEY 257 4 8 " + key2017:     {"257 4 8", "protocol 3"},
+		good + ". IN DNSKEY 1 3 8 " + key2017:       {"1 3 8", "zone flag"},
+	} {
+		_, err := ParseAnchors([]byte(text))
+		if !errors.Is(err, ErrAnchors) {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		for _, w := range words {
+			if got := strings.Join(strings.Fields(err.Error()), " "); !strings.Contains(got, w) {
+				t.Errorf("%q does not say %q", got, w)
+			}
+		}
+	}
+	// One that cannot be used does no harm beside one that can, nor does one that a setting
+	// allows.
+	for _, text := range []string{good + ". IN DS 1 16 2 " + root2017, good + ". IN DS 1 8 200 AB", ". IN DS 1 5 1 " + root2017[:40]} {
+		if _, err := ParseAnchors([]byte(text)); err != nil {
+			t.Error(err)
+		}
+	}
 	if got := len(BuiltIn().zones[root]); got != 2 {
 		t.Errorf("%d built-in anchors", got)
 	}
@@ -169,7 +202,7 @@ func TestIslands(t *testing.T) {
 	want(t, ask("sub.example.com.", dns.TypeDS), verdict.Found, verdict.Secure)
 	// Anchors of unsupported algorithms only: nothing can be proven, and to call all of it
 	// insecure would take the proof from every destination, without a word.
-	a, err = ParseAnchors([]byte(". IN DS 1 16 2 " + root2017))
+	a, err = ParseAnchors([]byte(". IN DS 1 5 2 " + root2017))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,7 +211,32 @@ func TestIslands(t *testing.T) {
 	want(t, got, verdict.Failed, verdict.Indeterminate)
 	s := v.Session(w)
 	defer s.Close()
-	if err := s.Check(t.Context()); err == nil || !err.Anchor || !got.Err.Anchor {
+	if err := s.Check(t.Context()); err == nil || !err.Anchor || !got.Err.Anchor || err.Why != NoAnchor || err.Bogus() {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestAnchoredZones: an operator must be told of what the anchors do not reach.
+func TestAnchoredZones(t *testing.T) {
+	a, err := ParseAnchors([]byte("sub.dane.example. IN DS 1 8 2 " + root2017 + "\nDANE.example. IN DS 1 8 2 " + root2017 + "\nexample.net. IN DS 1 8 2 " + root2017))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(a.Zones(), " "); got != "dane.example. sub.dane.example. example.net." {
+		t.Error(got)
+	}
+	if got := BuiltIn().Zones(); len(got) != 1 || got[0] != "." {
+		t.Error(got)
+	}
+	for n, covered := range map[string]bool{
+		"dane.example": true, "mx.Dane.example.": true, "example.net.": true,
+		"example.": false, "xdane.example.": false, "example.com.": false, ".": false, "a..b": false,
+	} {
+		if a.Covers(n) != covered {
+			t.Errorf("%s: %v", n, !covered)
+		}
+	}
+	if !BuiltIn().Covers("example.com") || !BuiltIn().Covers(".") {
+		t.Error("the root's anchors do not reach everything")
 	}
 }

@@ -95,16 +95,17 @@ func TestDSFiles(t *testing.T) {
 		for _, e := range sc.entries {
 			all := sets(e.msg.Answer)
 			owner := mustName(e.msg.Answer[0].Header().Name)
-			list, err := readDS(all.find(owner, dns.TypeDS))
+			rd, err := rdataOf(all.find(owner, dns.TypeDS).rrs[0])
 			if err != nil {
 				t.Fatal(err)
 			}
-			rd, err := rdataOf(all.find(owner, dns.TypeDNSKEY).rrs[0])
+			ds := readDS(rd)
+			rd, err = rdataOf(all.find(owner, dns.TypeDNSKEY).rrs[0])
 			if err != nil {
 				t.Fatal(err)
 			}
 			k, _ := readKey(rd)
-			if want := strings.HasPrefix(e.msg.Question[0].Name, "yes"); list[0].matches(owner, k) != want {
+			if want := strings.HasPrefix(e.msg.Question[0].Name, "yes"); ds.matches(owner, k) != want {
 				t.Errorf("%s: %v", filepath.Base(file), e.msg.Answer)
 			}
 		}

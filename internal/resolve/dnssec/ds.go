@@ -18,18 +18,12 @@ type delegationSigner struct {
 	digest    []byte
 }
 
-// readDS decodes a DS RRset.
-func readDS(set *rrset) ([]delegationSigner, error) {
-	if err := set.canonical(); err != nil {
-		return nil, err
+// readDS decodes a DS record's data; one that is too short matches nothing.
+func readDS(rdata []byte) delegationSigner {
+	if len(rdata) < 4 {
+		return delegationSigner{}
 	}
-	all := make([]delegationSigner, 0, len(set.rdata))
-	for _, rd := range set.rdata {
-		if len(rd) > 4 {
-			all = append(all, delegationSigner{tag: binary.BigEndian.Uint16(rd), algorithm: rd[2], kind: rd[3], digest: rd[4:]})
-		}
-	}
-	return all, nil
+	return delegationSigner{tag: binary.BigEndian.Uint16(rdata), algorithm: rdata[2], kind: rdata[3], digest: rdata[4:]}
 }
 
 // usable returns the DS records of a supported algorithm and digest. Where there are

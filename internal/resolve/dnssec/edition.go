@@ -38,12 +38,26 @@ func (ds delegationSigner) equal(other delegationSigner) bool {
 	return ds.tag == other.tag && ds.algorithm == other.algorithm && ds.kind == other.kind && bytes.Equal(ds.digest, other.digest)
 }
 
-// String lists the anchors as DS records, in a fixed order.
+// String lists the anchors as DS records, one a line, in a fixed order.
 func (a *Anchors) String() string {
+	return a.list(func(zone name, ds *delegationSigner) string {
+		return fmt.Sprintf("%s IN DS %d %d %d %X\n", zone, ds.tag, ds.algorithm, ds.kind, ds.digest)
+	})
+}
+
+// names lists them for people: "20326 8 2 (RSASHA256) of zone .".
+func (a *Anchors) names() string {
+	all := a.list(func(zone name, ds *delegationSigner) string {
+		return fmt.Sprintf("%d %d %d (%s) of zone %s, ", ds.tag, ds.algorithm, ds.kind, algorithmName(ds.algorithm), zone)
+	})
+	return strings.TrimSuffix(all, ", ")
+}
+
+func (a *Anchors) list(write func(name, *delegationSigner) string) string {
 	var lines []string
 	for zone, list := range a.zones {
-		for _, ds := range list {
-			lines = append(lines, fmt.Sprintf("%s IN DS %d %d %d %X\n", zone, ds.tag, ds.algorithm, ds.kind, ds.digest))
+		for i := range list {
+			lines = append(lines, write(zone, &list[i]))
 		}
 	}
 	slices.Sort(lines)

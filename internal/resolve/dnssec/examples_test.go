@@ -43,8 +43,8 @@ func TestPublishedExamples(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		list, bad := readDS(&rrset{owner: zone, rtype: dns.TypeDS, rrs: []dns.RR{mustRR(t, c.ds)}})
-		if bad != nil || !list[0].matches(zone, ks.list[0]) {
+		rd, bad := rdataOf(mustRR(t, c.ds))
+		if ds := readDS(rd); bad != nil || !ds.matches(zone, ks.list[0]) {
 			t.Errorf("%s does not match its key", c.ds)
 		}
 		set := sets([]dns.RR{mustRR(t, c.record), mustRR(t, c.sig)})[0]

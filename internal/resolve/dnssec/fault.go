@@ -29,12 +29,18 @@ const (
 	NotYet
 	// BadSignature: signatures were checked and do not hold (6).
 	BadSignature
-	// NoKey: no key of the zone could have made a signature (9).
+	// NoKey: keys of the zone came, and none of them could have made a signature, or none
+	// is what the DS or trust anchors say (9).
 	NoKey
 	// NoDenial: that the records do not exist is not proven (12).
 	NoDenial
 	// Loop: the aliases form a loop, or too long a chain.
 	Loop
+	// NoKeys: no keys of the zone came at all, though it has DS or trust anchors (9).
+	NoKeys
+	// NoAnchor: none of the zone's trust anchors has a supported algorithm and digest (5).
+	// It is about this program's settings, and never about a destination.
+	NoAnchor
 )
 
 // String returns the reason in words.
@@ -62,6 +68,10 @@ func (w Why) String() string {
 		return "denial not proven"
 	case Loop:
 		return "alias loop"
+	case NoKeys:
+		return "no keys"
+	case NoAnchor:
+		return "no usable trust anchor"
 	}
 	return fmt.Sprintf("why(%d)", uint8(w))
 }
@@ -69,13 +79,15 @@ func (w Why) String() string {
 // ExtendedError returns the code of RFC 8914 §4 for a reason, or 0 ("other").
 func (w Why) ExtendedError() uint16 {
 	switch w {
+	case NoAnchor:
+		return 5
 	case BadSignature, Malformed, Loop:
 		return 6
 	case Expired:
 		return 7
 	case NotYet:
 		return 8
-	case NoKey:
+	case NoKey, NoKeys:
 		return 9
 	case NoSignature:
 		return 10
@@ -142,7 +154,7 @@ func (e *Error) Unwrap() error { return e.Err }
 // hold, rather than that nothing could be learnt.
 func (e *Error) Bogus() bool {
 	switch e.Why {
-	case NoReply, OverBudget, Unclassified:
+	case NoReply, OverBudget, NoAnchor, Unclassified:
 		return false
 	}
 	return !e.Anchor

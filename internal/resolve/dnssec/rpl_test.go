@@ -87,7 +87,7 @@ func runRPL(t *testing.T, file string) *rplProblem {
 	if err != nil {
 		return &rplProblem{text: err.Error()}
 	}
-	anchors, err := ParseAnchors([]byte(sc.anchors))
+	anchors, err := parseAnchors([]byte(sc.anchors), oldSuite())
 	if err != nil {
 		return &rplProblem{text: err.Error()}
 	}

@@ -69,7 +69,7 @@ func TestRule01MissingSignaturesAreNeverInsecure(t *testing.T) {
 		refused(t, w.lookup("mx1."+n, dns.TypeA), NoSignature)
 		// The keys are stripped.
 		w.tamper = forQuery(n, dns.TypeDNSKEY, func(m *dns.Msg) { m.Answer = nil })
-		refused(t, w.lookup("mx1."+n, dns.TypeA), NoKey)
+		refused(t, w.lookup("mx1."+n, dns.TypeA), NoKeys)
 	}
 }
 
@@ -380,7 +380,7 @@ func TestRule11WhereValidationCannotWork(t *testing.T) {
 		{"strips signatures", NoSignature, func(w *world) {
 			w.tamper = func(_ Query, m *dns.Msg) *dns.Msg { stripped(m); return m }
 		}},
-		{"knows no DNSKEY", NoKey, func(w *world) {
+		{"knows no DNSKEY", NoKeys, func(w *world) {
 			w.tamper = func(q Query, m *dns.Msg) *dns.Msg { m.Answer = without(m.Answer, dns.TypeDNSKEY); return m }
 		}},
 		{"strips denials", NoDenial, func(w *world) {
@@ -444,7 +444,7 @@ func TestRule12AdditionalDataIsNoEvidence(t *testing.T) {
 	w.tamper = forQuery("nowhere.example.com.", dns.TypeA, move)
 	refused(t, w.lookup("nowhere.example.com.", dns.TypeA), NoDenial)
 	w.tamper = forQuery("example.com.", dns.TypeDNSKEY, func(m *dns.Msg) { m.Extra, m.Answer = m.Answer, nil })
-	refused(t, w.lookup("example.com.", dns.TypeMX), NoKey)
+	refused(t, w.lookup("example.com.", dns.TypeMX), NoKeys)
 	w.tamper = forQuery("example.com.", dns.TypeDS, func(m *dns.Msg) { m.Ns, m.Answer = m.Answer, nil })
 	refused(t, w.lookup("example.com.", dns.TypeMX), NoDenial)
 	// Records in the authority section are no answer.

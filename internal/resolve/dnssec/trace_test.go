@@ -74,6 +74,16 @@ func TestErrorsSayWhy(t *testing.T) {
 			t.Errorf("reason %d has no words", w)
 		}
 	}
+	for why, code := range map[Why]uint16{NoKey: 9, NoKeys: 9, NoAnchor: 5, Loop: 6, NoReply: 22, OverBudget: 0} {
+		if got := why.ExtendedError(); got != code || strings.HasPrefix(why.String(), "why(") {
+			t.Errorf("%v: %d", why, got)
+		}
+	}
+	for why, bogus := range map[Why]bool{NoKey: true, NoKeys: true, NoAnchor: false, NoReply: false} {
+		if (&Error{Why: why}).Bogus() != bogus {
+			t.Errorf("%v: bogus is %v", why, !bogus)
+		}
+	}
 	if got := Why(99).String(); got != "why(99)" {
 		t.Error(got)
 	}

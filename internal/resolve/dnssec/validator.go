@@ -153,9 +153,10 @@ func (s *Session) Close() {
 // Check finds out whether validation works at all through the upstream: the keys of the
 // topmost anchored zone must hold, and so must a denial by that zone. It learns the keys
 // anew where what is known of them is older than half a minute. nil: it works. Otherwise
-// the reason tells what to mend: NoSignature, NoKey and NoDenial a name server that strips
-// DNSSEC, Expired and NotYet this host's clock, BadSignature anchors that are out of date
-// or a server that lies, NoReply a server that does not answer.
+// the reason tells what to mend: NoSignature, NoKeys and NoDenial a name server that strips
+// DNSSEC, NoKey anchors that are out of date or a server that lies, NoAnchor anchors that
+// cannot be used here, Expired and NotYet this host's clock, BadSignature a server that
+// lies, NoReply one that does not answer.
 func (s *Session) Check(ctx context.Context) *Error {
 	top := s.v.anchors.top()
 	s.v.cuts.forget(top, s.v.now().Add(-staleAfter))

@@ -114,7 +114,7 @@ func (s *Session) proveAnchor(ctx context.Context, apex name) cut {
 	if len(usable) == 0 {
 		// RFC 4035 §5.2 has a zone insecure whose DS nobody can check. An anchor is no DS:
 		// the operator says that the zone is signed, and all below would lose its proof.
-		err := &Error{Why: NoKey, Subject: subject(apex, dns.TypeDNSKEY), Anchor: true, Detail: "no trust anchor has a supported algorithm and digest (" + tagsOf(s.v.anchors.zones[apex]) + ")"}
+		err := &Error{Why: NoAnchor, Subject: subject(apex, dns.TypeDNSKEY), Anchor: true, Detail: "no trust anchor has a supported algorithm and digest (" + tagsOf(s.v.anchors.zones[apex]) + ")"}
 		return cut{err: err, until: s.until(anchorLife)}
 	}
 	ks, proof, err := s.proveKeys(ctx, apex, usable)
@@ -132,7 +132,7 @@ func (s *Session) proveKeys(ctx context.Context, apex name, usable []delegationS
 	err = s.insist(ctx, question(apex, dns.TypeDNSKEY, 0), func(m *message) (err *Error) {
 		set := m.answer.find(apex, dns.TypeDNSKEY)
 		if set == nil {
-			return &Error{Why: NoKey, Subject: subject(apex, dns.TypeDNSKEY), Detail: "there is none, but there are DS (" + tagsOf(usable) + ")"}
+			return &Error{Why: NoKeys, Subject: subject(apex, dns.TypeDNSKEY), Detail: "there is none, but there are DS (" + tagsOf(usable) + ")"}
 		}
 		if ks, proof, err = s.v.suite.prove(set, usable, s.v.now(), &s.budget); err == nil {
 			s.v.note(set)
@@ -266,9 +266,9 @@ func (s *Session) signedCut(ctx context.Context, above *zone, set *rrset) cut {
 	if proof.encloser != "" {
 		return cut{err: &Error{Why: BadSignature, Subject: set.String(), Detail: "a delegation that was expanded from a wildcard"}}
 	}
-	all, bad := readDS(set)
-	if bad != nil {
-		return cut{err: &Error{Why: Malformed, Subject: set.String(), Detail: bad.Error()}}
+	all := make([]delegationSigner, 0, len(set.rdata)) // in order, since a signature holds
+	for _, rd := range set.rdata {
+		all = append(all, readDS(rd))
 	}
 	z := &zone{apex: set.owner, parent: above, until: s.until(proof.ttl)}
 	usable := s.v.suite.usable(all)
