@@ -35,7 +35,7 @@ const (
 const (
 	wayOutResolver = "run a validating resolver on this host, and let Postfix's resolv.conf name it and nothing else; " + wayOutSay
 	wayOutSay      = `or name the one that it uses in [postfix] dane_resolver, or set [postfix] dane = "fingerprint" or "native" to end this search`
-	wayOutLevel    = "smtp_dns_support_level = dnssec in main.cf"
+	wayOutMain     = " in main.cf, and nothing else in master.cf"
 	wayOutDigest   = "smtp_tls_fingerprint_digest = sha256 in main.cf"
 )
 
@@ -241,13 +241,13 @@ func (m *mta) examine(ctx context.Context) look {
 		l.because, l.wayOut = err.Error(), "let policyd run postconf and read Postfix's configuration, "+wayOutSay
 		return l
 	default:
-		if servers, err = resolve.SystemServers(setup.ResolvConf); err != nil {
-			l.because, l.wayOut = err.Error(), "let policyd read that file, "+wayOutSay
+		if servers, err = setup.Resolvers(); err != nil {
+			l.because, l.wayOut = err.Error(), "write that file plainly, where policyd may read it, "+wayOutSay
 			return l
 		}
 	}
-	if setup.Version != "" && !setup.DNSSEC {
-		l.because, l.wayOut = "Postfix does not ask for DNSSEC", wayOutLevel
+	if setup.Version != "" && !setup.DANE {
+		l.because, l.wayOut = setup.Obstacle.Because, setup.Obstacle.WayOut+wayOutMain
 		return l
 	}
 	m.probe(ctx, &l, servers)

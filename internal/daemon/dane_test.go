@@ -20,12 +20,18 @@ import (
 )
 
 const (
-	postfixSays  = "mail_version = 3.7.11\nqueue_directory = /queue\ncompatibility_level = 3.6\nsmtp_dns_support_level = dnssec\nsmtp_tls_fingerprint_digest = sha256\n"
-	withoutLevel = "mail_version = 3.7.11\nqueue_directory = /queue\ncompatibility_level = 3.6\nsmtp_dns_support_level =\nsmtp_tls_fingerprint_digest = sha256\n"
-	withMD5      = "mail_version = 3.5.8\nqueue_directory = /queue\ncompatibility_level = 2\nsmtp_dns_support_level = dnssec\nsmtp_tls_fingerprint_digest = md5\n"
-	namesOne     = "nameserver 127.0.0.53\n"
-	namesTwo     = "nameserver 127.0.0.53\nnameserver 127.0.0.54\n"
-	namesOther   = "nameserver 127.0.0.53\nnameserver 192.0.2.53\n"
+	mainCF       = "mail_version = 3.7.11\nqueue_directory = /queue\ncompatibility_level = 3.6\nsmtp_host_lookup = dns\nignore_mx_lookup_error = no\nsmtp_dns_resolver_options =\n"
+	postfixSays  = mainCF + "smtp_dns_support_level = dnssec\nsmtp_tls_fingerprint_digest = sha256\n"
+	withoutLevel = mainCF + "smtp_dns_support_level =\nsmtp_tls_fingerprint_digest = sha256\n"
+	withMD5      = mainCF + "smtp_dns_support_level = dnssec\nsmtp_tls_fingerprint_digest = md5\n"
+	// The last of two lines counts.
+	withoutDNS = postfixSays + "smtp_host_lookup = native\n"
+	ignoring   = postfixSays + "ignore_mx_lookup_error = yes\n"
+	searching  = postfixSays + "smtp_dns_resolver_options = res_defnames\n"
+	namesOne   = "nameserver 127.0.0.53\n"
+	namesTwo   = "nameserver 127.0.0.53\nnameserver 127.0.0.54\n"
+	namesOctal = "nameserver 127.0.0.53\nnameserver 192.168.001.001\n"
+	namesOther = "nameserver 127.0.0.53\nnameserver 192.0.2.53\n"
 )
 
 // machine is a host with a Postfix, in a world of its own.
@@ -133,6 +139,12 @@ func TestLooks(t *testing.T) {
 		{"chroot elsewhere", machine{postfixSays, namesOne, namesOther}, "validating", "", verdict.ByFingerprint, "192.0.2.53:53 is not on this host"},
 		{"chroot here", machine{postfixSays, namesOther, namesOne}, "validating", "", verdict.Native, "its resolver validates"},
 		{"no DNSSEC level", machine{withoutLevel, namesOne, ""}, "validating", "", verdict.ByFingerprint, "smtp_dns_support_level = dnssec"},
+		{"no DNS", machine{withoutDNS, namesOne, ""}, "validating", "", verdict.ByFingerprint, "smtp_host_lookup = dns in main.cf"},
+		{"MX errors ignored", machine{ignoring, namesOne, ""}, "validating", "", verdict.ByFingerprint, "ignore_mx_lookup_error = no in main.cf"},
+		{"names changed", machine{searching, namesOne, ""}, "validating", "", verdict.ByFingerprint, "smtp_dns_resolver_options = in main.cf"},
+		{"names changed, named", machine{searching, namesOther, ""}, "validating", "127.0.0.53:53", verdict.ByFingerprint, "smtp_dns_resolver_options = in main.cf"},
+		{"octal", machine{postfixSays, namesOctal, ""}, "validating", "", verdict.ByFingerprint, "cannot tell its resolvers"},
+		{"octal in the chroot", machine{postfixSays, namesOne, namesOctal}, "validating", "", verdict.ByFingerprint, "cannot tell its resolvers"},
 		{"postconf fails", machine{"fails", namesOne, ""}, "validating", "", verdict.ByFingerprint, "cannot be examined"},
 		{"no Postfix", machine{"", namesOne, ""}, "validating", "", verdict.Native, "its resolver validates"},
 		{"no Postfix, resolver elsewhere", machine{"", namesOther, ""}, "validating", "", verdict.ByFingerprint, "not on this host"},
@@ -211,6 +223,8 @@ func TestObeys(t *testing.T) {
 		logs    string
 	}{
 		{config.DANENative, config.DNSSECValidate, machine{postfixSays, namesOne, ""}, verdict.Native, "level=ERROR"},
+		{config.DANENative, config.DNSSECValidate, machine{ignoring, namesOne, ""}, verdict.Native, "level=ERROR"},
+		{config.DANENative, config.DNSSECValidate, machine{ignoring, namesOne, ""}, verdict.Native, "ignore_mx_lookup_error = no"},
 		{config.DANENative, config.DNSSECValidate, machine{"fails", namesOne, ""}, verdict.Native, "cannot be examined"},
 		{config.DANENative, config.DNSSECOff, machine{postfixSays, namesOne, ""}, verdict.ByFingerprint, ""},
 		{config.DANEFingerprint, config.DNSSECValidate, machine{postfixSays, namesOne, ""}, verdict.ByFingerprint, "as configured"},

@@ -1,19 +1,29 @@
 // Package postfix finds out what this host's Postfix is set up to do, as far as a
-// verdict depends on it: with which resolver it asks, whether it asks for DNSSEC at
-// all, and which kind of fingerprint it compares.
+// verdict depends on it: which resolvers it asks, whether a setting keeps it from
+// DANE, and which kind of fingerprint it compares.
 //
 //	setup, err := postfix.Here().Examine(ctx)
 //	if err != nil { ... }                  // there is one, and it cannot be examined
 //	if setup.Version == "" { ... }         // there is none
-//	servers, err := resolve.SystemServers(setup.ResolvConf)
+//	if !setup.DANE { ... }                 // setup.Obstacle says why
+//	servers, err := setup.Resolvers()
 //
 // Postfix is asked by its own postconf(1), so that defaults, compatibility levels
 // and $names mean what they mean to it. smtp(8) reads resolv.conf below the queue
 // directory where it is chrooted, as Debian has it, and that of the host otherwise.
 //
+// Four settings make Postfix take "dane" for "may", with a warning in its log and
+// nothing else (dane_init in smtp_tls_policy.c): smtp_dns_support_level other than
+// dnssec, smtp_host_lookup without dns, ignore_mx_lookup_error, and either of
+// smtp_dns_resolver_options.
+//
 // Limits: the default instance only, and only the service smtp/unix of master.cf;
-// a transport of another name may have other settings. At most three runs of
+// a transport of another name may have other settings. That its TLS library can do
+// DANE is not asked: every one since OpenSSL 1.0.2 can. At most three runs of
 // postconf, of five seconds and 64 KB each. Nothing is written or started else.
+//
+// Errors: ErrExamine, where something could not be read or run, which may pass; and
+// ErrUnlike, where what was read might mean something else to Postfix.
 //
 // The package asks no resolver and decides nothing.
 package postfix

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // ErrExamine: there is a Postfix, and what it is set up to do cannot be learned. It
@@ -27,10 +29,19 @@ type Setup struct {
 	ResolvConf string
 	// Chrooted: smtp(8) runs below the queue directory.
 	Chrooted bool
-	// DNSSEC: it asks for DNSSEC (smtp_dns_support_level); else it cannot do DANE.
-	DNSSEC bool
+	// DANE: nothing in its settings makes it refuse the levels dane and dane-only.
+	DANE bool
+	// Obstacle is what does, where there is a Postfix and not DANE.
+	Obstacle Obstacle
 	// Digest is the kind of fingerprint that it compares: "sha256", "md5".
 	Digest string
+}
+
+// Obstacle is a setting with which smtp(8) sets DANE aside: it delivers as with the
+// level "may" where "dane" is asked for, and defers "dane-only".
+type Obstacle struct {
+	// Because is the setting, in words; WayOut what to write in its place.
+	Because, WayOut string
 }
 
 // Host is the machine that Postfix may be on. In the zero value there is none.
@@ -53,9 +64,18 @@ const (
 	resolvConf = "etc/resolv.conf"
 	smtp       = "smtp/unix"
 
-	dnsSupport = "smtp_dns_support_level"
-	digest     = "smtp_tls_fingerprint_digest"
+	dnsSupport  = "smtp_dns_support_level"
+	hostLookup  = "smtp_host_lookup"
+	mxErrors    = "ignore_mx_lookup_error"
+	dnsOptions  = "smtp_dns_resolver_options"
+	digest      = "smtp_tls_fingerprint_digest"
+	level       = "compatibility_level"
+	queue       = "queue_directory"
+	mailVersion = "mail_version"
 )
+
+// ofSmtp are the settings that smtp/unix may have for itself.
+func ofSmtp() []string { return []string{dnsSupport, hostLookup, mxErrors, dnsOptions, digest} }
 
 // Examine asks postconf. Where there is none, and no main.cf either, there is no
 // Postfix, and no error. Errors wrap ErrExamine.
@@ -65,7 +85,7 @@ func (h Host) Examine(ctx context.Context) (Setup, error) {
 		return Setup{ResolvConf: h.at(resolvConf)}, err
 	}
 	// Names that are not there would only be missing in the output.
-	main, err := h.ask(ctx, postconf, "-x", "mail_version", "queue_directory", "compatibility_level", dnsSupport, digest)
+	main, err := h.ask(ctx, postconf, append([]string{"-x", mailVersion, queue, level}, ofSmtp()...)...)
 	if err != nil {
 		return Setup{}, err
 	}
@@ -74,11 +94,15 @@ func (h Host) Examine(ctx context.Context) (Setup, error) {
 		return Setup{}, err
 	}
 	// What "-o" in master.cf says goes before main.cf.
-	options, err := h.ask(ctx, postconf, "-P", smtp+"/"+dnsSupport, smtp+"/"+digest)
+	words := []string{"-P", "-x"}
+	for _, name := range ofSmtp() {
+		words = append(words, smtp+"/"+name)
+	}
+	options, err := h.ask(ctx, postconf, words...)
 	if err != nil {
 		return Setup{}, err
 	}
-	for _, name := range []string{dnsSupport, digest} {
+	for _, name := range ofSmtp() {
 		if value, ok := options[smtp+"/"+name]; ok {
 			main[name] = value
 		}
@@ -88,24 +112,45 @@ func (h Host) Examine(ctx context.Context) (Setup, error) {
 
 // read makes a Setup of what postconf said.
 func (h Host) read(main map[string]string, chroot string) (Setup, error) {
-	s := Setup{Version: main["mail_version"], DNSSEC: main[dnsSupport] == "dnssec", Digest: strings.ToLower(main[digest])}
+	s := Setup{Version: main[mailVersion], Obstacle: obstacle(main), Digest: strings.ToLower(main[digest])}
 	if s.Version == "" {
 		return Setup{}, fmt.Errorf("%w: postconf names no version", ErrExamine)
 	}
+	s.DANE = s.Obstacle == Obstacle{}
 	var err error
-	if s.Chrooted, err = chrooted(chroot, main["compatibility_level"]); err != nil {
+	if s.Chrooted, err = chrooted(chroot, main[level]); err != nil {
 		return Setup{}, err
 	}
 	s.ResolvConf = h.at(resolvConf)
 	if s.Chrooted {
-		queue := main["queue_directory"]
-		if !filepath.IsAbs(queue) {
-			return Setup{}, fmt.Errorf("%w: queue_directory = %.80q is no absolute path", ErrExamine, queue)
+		if !filepath.IsAbs(main[queue]) {
+			return Setup{}, fmt.Errorf("%w: queue_directory = %.80q is no absolute path", ErrExamine, main[queue])
 		}
-		s.ResolvConf = h.at(queue, resolvConf)
+		s.ResolvConf = h.at(main[queue], resolvConf)
 	}
 	return s, nil
 }
+
+// obstacle is what makes smtp(8) set DANE aside (dane_init in smtp_tls_policy.c),
+// the first of it. A value that Postfix does not know, with which it delivers
+// nothing, counts as one that is in the way.
+func obstacle(main map[string]string) Obstacle {
+	switch {
+	case !strings.EqualFold(main[dnsSupport], "dnssec"):
+		return Obstacle{"Postfix does not ask for DNSSEC", dnsSupport + " = dnssec"}
+	case !slices.Contains(strings.FieldsFunc(main[hostLookup], separates), "dns"):
+		return Obstacle{fmt.Sprintf("Postfix looks hosts up without the DNS (%s = %.80s)", hostLookup, main[hostLookup]), hostLookup + " = dns"}
+	case !strings.EqualFold(main[mxErrors], "no"):
+		return Obstacle{fmt.Sprintf("Postfix does not mind MX lookups that fail (%s = %.80s), and so no proof either", mxErrors, main[mxErrors]), mxErrors + " = no"}
+	case main[dnsOptions] != "":
+		// The only two that there are make other names of those that are asked for.
+		return Obstacle{fmt.Sprintf("Postfix lets its resolver change names (%s = %.80s)", dnsOptions, main[dnsOptions]), dnsOptions + " ="}
+	}
+	return Obstacle{}
+}
+
+// separates tells what stands between the words of a list.
+func separates(r rune) bool { return r == ',' || unicode.IsSpace(r) }
 
 // chrooted reads the field of master.cf. "-" is the default, which was "y" before
 // compatibility level 1.

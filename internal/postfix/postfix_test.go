@@ -23,6 +23,9 @@ const debian = `mail_version = 3.7.11
 queue_directory = /var/spool/postfix
 compatibility_level = 3.6
 smtp_dns_support_level =
+smtp_host_lookup = dns
+ignore_mx_lookup_error = no
+smtp_dns_resolver_options =
 smtp_tls_fingerprint_digest = sha256
 `
 
@@ -51,6 +54,7 @@ func (f *fake) host(t *testing.T, files ...string) Host {
 }
 
 func TestExamine(t *testing.T) {
+	unasked := Obstacle{"Postfix does not ask for DNSSEC", "smtp_dns_support_level = dnssec"}
 	other := func(old, replacement string) string { return strings.Replace(debian, old, replacement, 1) }
 	for _, tc := range []struct {
 		name string
@@ -60,42 +64,42 @@ func TestExamine(t *testing.T) {
 		{
 			"Debian",
 			fake{main: debian, chroot: "smtp/unix/chroot = y\n"},
-			Setup{Version: "3.7.11", ResolvConf: "/var/spool/postfix/etc/resolv.conf", Chrooted: true, Digest: "sha256"},
+			Setup{Version: "3.7.11", ResolvConf: "/var/spool/postfix/etc/resolv.conf", Chrooted: true, Obstacle: unasked, Digest: "sha256"},
 		},
 		{
 			"with DNSSEC",
 			fake{main: other("level =\n", "level = dnssec\n"), chroot: "smtp/unix/chroot = y\n"},
-			Setup{Version: "3.7.11", ResolvConf: "/var/spool/postfix/etc/resolv.conf", Chrooted: true, DNSSEC: true, Digest: "sha256"},
+			Setup{Version: "3.7.11", ResolvConf: "/var/spool/postfix/etc/resolv.conf", Chrooted: true, DANE: true, Digest: "sha256"},
 		},
 		{
 			"not chrooted",
 			fake{main: debian, chroot: "smtp/unix/chroot = n\n"},
-			Setup{Version: "3.7.11", ResolvConf: "/etc/resolv.conf", Digest: "sha256"},
+			Setup{Version: "3.7.11", ResolvConf: "/etc/resolv.conf", Obstacle: unasked, Digest: "sha256"},
 		},
 		{
 			"the default",
 			fake{main: debian, chroot: "smtp/unix/chroot = -\n"},
-			Setup{Version: "3.7.11", ResolvConf: "/etc/resolv.conf", Digest: "sha256"},
+			Setup{Version: "3.7.11", ResolvConf: "/etc/resolv.conf", Obstacle: unasked, Digest: "sha256"},
 		},
 		{
 			"the default of old",
 			fake{main: other("= 3.6", "= 0"), chroot: "smtp/unix/chroot = -\n"},
-			Setup{Version: "3.7.11", ResolvConf: "/var/spool/postfix/etc/resolv.conf", Chrooted: true, Digest: "sha256"},
+			Setup{Version: "3.7.11", ResolvConf: "/var/spool/postfix/etc/resolv.conf", Chrooted: true, Obstacle: unasked, Digest: "sha256"},
 		},
 		{
 			"another queue",
 			fake{main: other("/var/spool/postfix", "/srv/queue"), chroot: "smtp/unix/chroot = y\n"},
-			Setup{Version: "3.7.11", ResolvConf: "/srv/queue/etc/resolv.conf", Chrooted: true, Digest: "sha256"},
+			Setup{Version: "3.7.11", ResolvConf: "/srv/queue/etc/resolv.conf", Chrooted: true, Obstacle: unasked, Digest: "sha256"},
 		},
 		{
 			"MD5",
 			fake{main: other("sha256", "MD5"), chroot: "smtp/unix/chroot = n\n"},
-			Setup{Version: "3.7.11", ResolvConf: "/etc/resolv.conf", Digest: "md5"},
+			Setup{Version: "3.7.11", ResolvConf: "/etc/resolv.conf", Obstacle: unasked, Digest: "md5"},
 		},
 		{
 			"options of master.cf",
 			fake{main: debian, chroot: "smtp/unix/chroot = n\n", options: "smtp/unix/smtp_dns_support_level = dnssec\nsmtp/unix/smtp_tls_fingerprint_digest = sha1\n"},
-			Setup{Version: "3.7.11", ResolvConf: "/etc/resolv.conf", DNSSEC: true, Digest: "sha1"},
+			Setup{Version: "3.7.11", ResolvConf: "/etc/resolv.conf", DANE: true, Digest: "sha1"},
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -109,6 +113,56 @@ func TestExamine(t *testing.T) {
 				t.Errorf("it ran %q", tc.fake.ran)
 			}
 		})
+	}
+}
+
+// TestObstacles: each setting with which Postfix sets DANE aside, in main.cf and in
+// master.cf.
+func TestObstacles(t *testing.T) {
+	const does = "smtp_dns_support_level = dnssec\nsmtp_host_lookup = dns\nignore_mx_lookup_error = no\nsmtp_dns_resolver_options =\n"
+	for _, tc := range []struct{ instead, wayOut string }{
+		{"", ""},
+		{"smtp_dns_support_level = DNSSEC", ""},
+		{"smtp_dns_support_level =", "smtp_dns_support_level = dnssec"},
+		{"smtp_dns_support_level = enabled", "smtp_dns_support_level = dnssec"},
+		{"smtp_dns_support_level = disabled", "smtp_dns_support_level = dnssec"},
+		{"smtp_host_lookup = native", "smtp_host_lookup = dns"},
+		{"smtp_host_lookup =", "smtp_host_lookup = dns"},
+		{"smtp_host_lookup = nodns", "smtp_host_lookup = dns"},
+		{"smtp_host_lookup = native,dns", ""},
+		{"smtp_host_lookup = dns, native", ""},
+		{"ignore_mx_lookup_error = yes", "ignore_mx_lookup_error = no"},
+		{"ignore_mx_lookup_error = YES", "ignore_mx_lookup_error = no"},
+		{"ignore_mx_lookup_error = No", ""},
+		{"ignore_mx_lookup_error =", "ignore_mx_lookup_error = no"},
+		{"smtp_dns_resolver_options = res_defnames", "smtp_dns_resolver_options ="},
+		{"smtp_dns_resolver_options = res_dnsrch", "smtp_dns_resolver_options ="},
+		{"smtp_dns_resolver_options = res_defnames, res_dnsrch", "smtp_dns_resolver_options ="},
+	} {
+		// The last word counts, as settings reads it.
+		main := "mail_version = 3.7.11\n" + does + tc.instead + "\n"
+		options := ""
+		if tc.instead != "" {
+			options = "smtp/unix/" + tc.instead + "\n"
+		}
+		for _, f := range []fake{
+			{main: main, chroot: "smtp/unix/chroot = n\n"},
+			{main: "mail_version = 3.7.11\n" + does, chroot: "smtp/unix/chroot = n\n", options: options},
+		} {
+			got, err := f.host(t, "usr/sbin/postconf").Examine(t.Context())
+			if err != nil || got.DANE != (tc.wayOut == "") || got.Obstacle.WayOut != tc.wayOut || (got.Obstacle.Because == "") != got.DANE {
+				t.Errorf("%q, -o %q: %+v, %v; want %q", tc.instead, f.options, got, err, tc.wayOut)
+			}
+			name, _, _ := strings.Cut(tc.instead, " =")
+			if asked := strings.Join(f.ran, "\n"); !strings.Contains(asked, " "+name) || !strings.Contains(asked, "smtp/unix/"+name) {
+				t.Errorf("it was not asked for %s: %s", name, asked)
+			}
+		}
+	}
+	// What it does not tell is in the way.
+	f := fake{main: "mail_version = 3.7.11\nsmtp_dns_support_level = dnssec\n", chroot: "smtp/unix/chroot = n\n"}
+	if got, err := f.host(t, "usr/sbin/postconf").Examine(t.Context()); err != nil || got.DANE {
+		t.Errorf("%+v, %v", got, err)
 	}
 }
 
@@ -145,7 +199,7 @@ func TestUnclear(t *testing.T) {
 		{"no queue", fake{main: "mail_version = 3.7\n", chroot: "smtp/unix/chroot = y\n"}, []string{"usr/sbin/postconf"}, "queue_directory"},
 	} {
 		got, err := tc.fake.host(t, tc.files...).Examine(t.Context())
-		if !errors.Is(err, ErrExamine) || !strings.Contains(err.Error(), tc.says) || got.DNSSEC {
+		if !errors.Is(err, ErrExamine) || !strings.Contains(err.Error(), tc.says) || got.DANE {
 			t.Errorf("%s: %+v, %v; want %q", tc.name, got, err, tc.says)
 		}
 	}
