@@ -40,12 +40,14 @@ func plan() map[string]room {
 		"internal/engine":     {ours: []string{"internal/fairqueue", "internal/gather", "internal/store", "internal/verdict", "internal/nexthop"}, theirs: []string{"github.com/maypok86/otter/v2", "golang.org/x/sync", "golang.org/x/time"}, why: "it keeps rulings and does not know how an MTA asks"},
 		"internal/explain":    {ours: []string{"internal/engine", "internal/verdict", "internal/mtasts", "internal/tlsa", "internal/signal", "internal/nexthop"}, theirs: []string{"std"}, why: "it tells what was decided"},
 		"internal/socketmapd": {ours: []string{"internal/fairqueue", "internal/engine", "internal/explain", "internal/verdict", "internal/nexthop", "postfixmap"}, theirs: []string{"golang.org/x/time"}, why: "it spells rulings"},
+		"internal/milterd":    {ours: []string{"internal/explain", "internal/nexthop", "postfixmap"}, theirs: []string{"github.com/d--j/go-milter", "golang.org/x/time"}, why: "it judges recipients by reports, whoever makes them"},
 		"internal/postfix":    {theirs: []string{"std"}, why: "it asks Postfix, and decides nothing"},
 		"internal/config":     {ours: []string{"internal/verdict", "internal/nexthop", "postfixmap"}, theirs: []string{"github.com/BurntSushi/toml"}, why: "it reads settings and acts on none"},
 		"internal/daemon":     {ours: []string{"internal", "postfixmap"}, theirs: []string{"github.com/coreos/go-systemd/v22"}, why: "it wires the rooms"},
 		"internal/world":      {ours: []string{"internal", "postfixmap"}, theirs: []string{"github.com/miekg/dns", "github.com/rogpeppe/go-internal", "github.com/google/go-cmp"}, why: "it is for tests"},
 		"internal/house":      {theirs: []string{"std"}, why: "it has no code"},
 		"cmd/policyd":         {ours: []string{"internal", "postfixmap"}, theirs: []string{"github.com/spf13/cobra"}, why: "flags, wiring, exit codes"},
+		"cmd/milter":          {ours: []string{"internal", "postfixmap"}, theirs: []string{"github.com/spf13/cobra", "github.com/coreos/go-systemd/v22"}, why: "flags, wiring, signals, exit codes"},
 		"bench":               {ours: []string{"internal", "postfixmap"}, theirs: []string{"github.com/miekg/dns"}, why: "it is for tests"},
 		"siege":               {ours: []string{"postfixmap"}, theirs: []string{"github.com/miekg/dns", "golang.org/x/sys"}, why: "it is for tests, and sees of policyd what everyone sees"},
 		"lab":                 {ours: []string{"internal", "postfixmap"}, theirs: []string{"github.com/miekg/dns"}, why: "it is for tests"},
@@ -56,9 +58,9 @@ func plan() map[string]room {
 // let more of them.
 func only() map[string][]string {
 	return map[string][]string{
-		"internal/config": {"bench", "cmd/policyd", "internal/daemon", "internal/world", "lab"},
+		"internal/config": {"bench", "cmd/milter", "cmd/policyd", "internal/daemon", "internal/world", "lab"},
 		"internal/world":  {"bench", "lab", "cmd/policyd"},
-		"internal/daemon": {"bench", "cmd/policyd", "internal/world", "lab"},
+		"internal/daemon": {"bench", "cmd/milter", "cmd/policyd", "internal/world", "lab"},
 	}
 }
 
