@@ -27,6 +27,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -70,11 +71,19 @@ type Responder struct {
 	// strange limits the records of unknown maps: a misconfigured MTA asks for
 	// each message.
 	strange rate.Sometimes
+	// reports are the reports being written.
+	reports *fairqueue.Queue
 }
+
+// maxReports is how many reports may wait to be written.
+const maxReports = 4096
 
 // New returns a Responder.
 func New(e Engine, opt Options) *Responder {
-	return &Responder{engine: e, opt: opt, strange: rate.Sometimes{Interval: time.Minute}}
+	return &Responder{
+		engine: e, opt: opt, strange: rate.Sometimes{Interval: time.Minute},
+		reports: fairqueue.New(max(1, runtime.GOMAXPROCS(0)/2), maxReports),
+	}
 }
 
 // dialect spells verdicts for one kind of MTA.
@@ -181,7 +190,8 @@ func NothingApplies(key string, err error) *explain.Report {
 	return report
 }
 
-// report answers the json map.
+// report answers the json map. To write a report takes a thousand times as long as to
+// answer with what is known, so that half of the processors are for the latter.
 func (r *Responder) report(ctx context.Context, key string, reply []byte) []byte {
 	d, err := nexthop.Parse(key)
 	if err != nil {
@@ -189,7 +199,13 @@ func (r *Responder) report(ctx context.Context, key string, reply []byte) []byte
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.opt.Deadline)
 	defer cancel()
-	data, err := marshal(r.Report(r.engine.Explain(ctx, d)))
+	x := r.engine.Explain(ctx, d)
+	client := fairqueue.Client(ctx)
+	if r.reports.Enter(ctx, client) != nil {
+		return postfixmap.AppendTemp(reply, "too many reports are being written; ask again")
+	}
+	defer r.reports.Leave(client)
+	data, err := marshal(r.Report(x))
 	if err != nil {
 		r.opt.Log.Error("a report cannot be written", "dest", key, "error", err)
 		return postfixmap.AppendTemp(reply, "internal error")

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -462,6 +463,26 @@ func TestHitIsLoggedAtDebug(t *testing.T) {
 	if log.Len() > 0 {
 		t.Errorf("a miss, of which the engine has its own record: %s", log.String())
 	}
+}
+
+// TestReportsLeaveRoomForHits: reports wait for each other, within the deadline, and
+// nothing else waits for them.
+func TestReportsLeaveRoomForHits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := New(hit{&fixed{verdict: verdict.DANEOnly{}}}, Options{Deadline: 5 * time.Second, Log: slog.New(slog.DiscardHandler)})
+		for i := range runtime.GOMAXPROCS(0) {
+			go func() { _ = r.reports.Enter(t.Context(), fmt.Sprint("busy", i)) }()
+		}
+		synctest.Wait()
+		start := time.Now()
+		if got := string(r.ServeMap(t.Context(), postfixmap.Request{Map: []byte("postfix"), Key: []byte("example.com")}, nil)); got != "OK dane-only" {
+			t.Errorf("a hit: %q", got)
+		}
+		got := string(r.ServeMap(t.Context(), postfixmap.Request{Map: []byte("json"), Key: []byte("example.com")}, nil))
+		if !strings.HasPrefix(got, "TEMP too many reports") || time.Since(start) != 5*time.Second {
+			t.Errorf("a report: %q after %v", got, time.Since(start))
+		}
+	})
 }
 
 type hit struct{ *fixed }
