@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
@@ -15,6 +16,10 @@ import (
 const (
 	// flushAt bounds the replies that wait for the end of a pipeline, in bytes.
 	flushAt = 32 << 10
+	// turn is how many requests a connection may have answered before the others have their
+	// turn. A client that sends without a pause would otherwise keep a processor until it is
+	// taken away, which Go does after 10 ms: with a thousand of them, others wait for seconds.
+	turn = 32
 	// keepOut is the largest output buffer that a connection keeps when it goes idle.
 	keepOut = 4 << 10
 )
@@ -28,6 +33,8 @@ type conn struct {
 	out    []byte // replies not yet written
 	reply  []byte // the handler's scratch
 	busy   bool   // what state says, without asking it
+	// turned is how many requests were answered when others last had their turn.
+	turned uint64
 	// begun is when the first byte of the unfinished request came; 0: there is none.
 	begun time.Duration
 	// readBy and writeBy are the deadlines that are set now. To move one costs more than the
@@ -138,6 +145,10 @@ func (c *conn) wait() bool {
 	now := c.srv.now()
 	if !c.flush(now) {
 		return false
+	}
+	if c.answered.Load()-c.turned >= turn {
+		c.turned = c.answered.Load()
+		runtime.Gosched()
 	}
 	word, by := stateWord(stateIdle, now), now+c.srv.IdleTimeout
 	if c.in.Pending() > 0 {
