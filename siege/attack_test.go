@@ -134,13 +134,14 @@ func (a *assault) churn(c net.Conn) {
 	}
 }
 
-// deaf asks and asks, and never reads.
+// deaf asks and asks, and never reads: in the map that its suffix names.
 func (a *assault) deaf(c net.Conn) {
 	_ = c.(*net.TCPConn).SetReadBuffer(4096)
-	buf := []byte(strings.Repeat("18:json k0.dane.example,", 50))
+	question := fmt.Sprintf("%d:%s k0.dane.example,", len(a.suffix+" k0.dane.example"), a.suffix)
+	buf := []byte(strings.Repeat(question, 50))
 	for {
 		n, err := c.Write(buf)
-		a.acted.Add(int64(n / 24))
+		a.acted.Add(int64(n / len(question)))
 		if err != nil {
 			return
 		}

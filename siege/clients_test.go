@@ -64,7 +64,7 @@ func (d *daemon) learn(keys map[string]string) {
 			defer func() { <-slots }()
 			var got string
 			var err error
-			if !eventually(d.t.Context(), 30*time.Second, func() bool {
+			if !eventually(d.t.Context(), 70*time.Second, func() bool {
 				got, err = d.ask("postfix", key)
 				return err == nil && got == want
 			}) {

@@ -67,7 +67,7 @@ func TestFloodOfASlowZone(t *testing.T) {
 	keys := known(30)
 	d.learn(keys)
 	hits := population{clients: 8, pause: 4 * time.Millisecond, keys: keys}
-	last := short(8*time.Second, 40*time.Second)
+	last := short(5*time.Second, 40*time.Second)
 	quiet := hits.lasting(t.Context(), last/4)
 	// More than there are places, each with a name that takes as long to work out as may be.
 	a := besiege(t, "random", 5000, "slow.example")

@@ -79,7 +79,8 @@ path = %q
 `, tcpAddress, dir, s.socketmap, dnsAddress, s.dns, ca, s.sts, s.cache, s.store)
 	must(t, os.WriteFile(d.config, []byte(text), 0o644))
 	d.start(s)
-	t.Cleanup(d.stop)
+	// Who waits for an answer would keep a stop waiting.
+	t.Cleanup(func() { d.kill() })
 	return d
 }
 

@@ -45,7 +45,7 @@ func TestExpiryWithoutUpstream(t *testing.T) {
 	}
 	prepare(t)
 	dns := serveDNS(t)
-	dns.ttl.Store(6)
+	dns.ttl.Store(3)
 	servePolicies(t)
 	d := launch(t, settings{dns: "timeout = \"500ms\"", socketmap: "deadline = \"4s\"", cache: "min_ttl = \"1s\"\nrefresh_ahead = false"})
 	begin := time.Now()
@@ -54,7 +54,7 @@ func TestExpiryWithoutUpstream(t *testing.T) {
 	for key, want := range known(1) {
 		d.want(key, want)
 	}
-	elapse(t.Context(), 7*time.Second-time.Since(begin))
+	elapse(t.Context(), 4*time.Second-time.Since(begin))
 	for key := range known(1) {
 		d.want(key, "TEMP")
 	}
@@ -78,7 +78,7 @@ func TestLoss(t *testing.T) {
 			keys := known(30)
 			d.learn(keys)
 			dns.loss.Store(percent)
-			n := short(150, 1000)
+			n := short(100, 1000)
 			right, wait := d.once(n)
 			under := population{clients: 4, pause: 10 * time.Millisecond, keys: keys}.lasting(t.Context(), time.Second)
 			under.intact(t, "what is known")
@@ -129,7 +129,7 @@ func TestHerd(t *testing.T) {
 	}
 	prepare(t)
 	dns := serveDNS(t)
-	dns.ttl.Store(8)
+	dns.ttl.Store(4)
 	servePolicies(t)
 	d := launch(t, settings{dns: "timeout = \"500ms\"", cache: "min_ttl = \"1s\""})
 	keys := known(short(300, 2000))
@@ -146,16 +146,16 @@ func TestHerd(t *testing.T) {
 		elapse(ctx, last)
 		return dns.busiest(begin)
 	}
-	before := phase(well, 9*time.Second)
-	gone := phase(dead, short(10*time.Second, time.Minute))
-	after := phase(well, short(8*time.Second, 90*time.Second))
-	for range short(2, 10) {
+	before := phase(well, short(5*time.Second, 10*time.Second))
+	gone := phase(dead, short(4*time.Second, time.Minute))
+	after := phase(well, short(5*time.Second, 90*time.Second))
+	for range short(1, 10) {
 		phase(silent, 2*time.Second)
 		phase(well, 2*time.Second)
 	}
 	cancel()
 	asked := <-done
-	figure(t, "%d domains with a TTL of 8 s, asked for %d times in all: at most %d questions a second upstream in peace, %d while it is dead, %d once it is back",
+	figure(t, "%d domains with a TTL of 4 s, asked for %d times in all: at most %d questions a second upstream in peace, %d while it is dead, %d once it is back",
 		len(keys), asked.asked, before, gone, after)
 	if limit := 4*before + 200; after > limit {
 		t.Errorf("%d questions in a second after the recovery, more than %d", after, limit)
