@@ -30,11 +30,14 @@
 // looks for a better one (RFC 4035 §4.7). What can go wrong is told apart:
 //
 //	what does not hold                     answer            proof
-//	the destination's own chain            Failed            Bogus, fault Remote
+//	a signature, key or denial that the    Failed            Bogus, fault Remote
+//	destination's own chain requires
 //	the keys of the root: signatures are   as it was sent    Indeterminate
 //	stripped, the clock or the anchors
 //	are wrong
 //	no server answers                      Failed            Indeterminate
+//	the same, for addresses in a zone      Failed            Insecure
+//	that is proven unsigned
 //
 // The probe validates the keys of the root and a denial by it through each server alone.
 // A server that does not pass is asked after the others. Watch logs a trust anchor that

@@ -16,8 +16,8 @@ type Answer struct {
 	Outcome verdict.Outcome
 	// Proof is what the answer is worth: of an alias chain, what its weakest link is.
 	// Indeterminate where no trust anchor is above a name.
-	// Of a failure: Bogus where signatures that are required do not hold, else
-	// Indeterminate.
+	// Of a failure: Bogus where signatures that are required do not hold, Insecure where
+	// the addresses of a name in an unsigned zone are not to be had, else Indeterminate.
 	Proof verdict.Proof
 	// Records are of the type asked for, each once, with the owner at the end of the
 	// alias chain; empty unless Found. Others may hold the same: they are not to be
@@ -66,10 +66,27 @@ func (s *Session) Lookup(ctx context.Context, question string, rrtype uint16) An
 	for {
 		a, next := l.resolve(ctx, n)
 		if next == "" {
-			return a
+			return s.unpromised(ctx, l.seen[0], a, rrtype)
 		}
 		n = next
 	}
+}
+
+// unpromised says of a failed address lookup that the name is in a zone which is proven
+// unsigned, where it is: then the host has no records that could be secure, also while its
+// own servers are dead. The walk needs what prefetch has sent for, and no more, so that
+// nobody waits for it.
+func (s *Session) unpromised(ctx context.Context, n name, a Answer, rrtype uint16) Answer {
+	if a.Err == nil || a.Err.Why != NoReply || rrtype != dns.TypeA && rrtype != dns.TypeAAAA {
+		return a
+	}
+	if n.labels() > 2 {
+		n = n.parent()
+	}
+	if z, err := s.zoneOf(ctx, n); err == nil && z.proof == verdict.Insecure {
+		a.Proof = verdict.Insecure
+	}
+	return a
 }
 
 // unanswerable reports the types that no RRset of a zone has or that prove others: what

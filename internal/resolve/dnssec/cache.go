@@ -64,7 +64,11 @@ func (c *cuts) get(ctx context.Context, n name, now func() time.Time, learn func
 		select {
 		case <-e.done:
 		case <-ctx.Done():
-			return cut{err: gaveUp(ctx, n)}
+			select {
+			case <-e.done: // who has no more time to wait may read what is known
+			default:
+				return cut{err: gaveUp(ctx, n)}
+			}
 		}
 		switch {
 		case e.orphaned:

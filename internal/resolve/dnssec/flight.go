@@ -78,7 +78,7 @@ func (q Query) ofCuts() bool { return q.Type == dns.TypeDS || q.Type == dns.Type
 // ask returns the reply to a question: one that came, or is on its way, or is sent for
 // now. That another session failed says nothing about this one.
 func (s *Session) ask(ctx context.Context, q Query) (*message, *Error) {
-	for ctx.Err() == nil {
+	for ctx.Err() == nil || s.landed(q) {
 		f, mine := s.join(q)
 		if mine {
 			s.fly(ctx, q, f)
@@ -98,6 +98,23 @@ func (s *Session) ask(ctx context.Context, q Query) (*message, *Error) {
 		}
 	}
 	return nil, &Error{Why: NoReply, Subject: q.subject(), Detail: "gave up", Err: context.Cause(ctx)}
+}
+
+// landed reports that the reply to a question is there, so that who has no more time to
+// wait can read it.
+func (s *Session) landed(q Query) bool {
+	s.mu.Lock()
+	f := s.asked[q]
+	s.mu.Unlock()
+	if f == nil {
+		return false
+	}
+	select {
+	case <-f.done:
+		return !f.abandoned
+	default:
+		return false
+	}
 }
 
 // insist asks until a reply holds, each time elsewhere, and returns why the first did

@@ -587,7 +587,7 @@ func want(t *testing.T, a Answer, outcome verdict.Outcome, proof verdict.Proof) 
 // refused demands that nothing was believed, for this reason.
 func refused(t *testing.T, a Answer, why Why) {
 	t.Helper()
-	if a.Outcome != verdict.Failed || a.Proof != verdict.Bogus && a.Proof != verdict.Indeterminate {
+	if a.Outcome != verdict.Failed || a.Proof == verdict.Secure || a.Proof == verdict.Insecure && a.Err.Why != NoReply {
 		t.Fatalf("believed: %v %v\n%v", a.Outcome, a.Proof, a.Chain())
 	}
 	if a.Err.Why != why {
