@@ -119,7 +119,7 @@ func (k rsaKey) price() int {
 	}
 	size := k.n.BitLen()
 	nanoseconds := (k.e.BitLen() + ones) * 1700 * size / 2048 * size / 2048 * size / 2048
-	return priceCheap + nanoseconds/priceTime
+	return priceCheap + nanoseconds/int(priceTime)
 }
 
 // verify takes the standard library's way wherever it goes: it refuses exponents

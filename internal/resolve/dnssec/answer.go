@@ -2,6 +2,7 @@ package dnssec
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -60,6 +61,9 @@ func (s *Session) Lookup(ctx context.Context, question string, rrtype uint16) An
 		return (&lookup{}).fail(nil, &Error{Why: Malformed, Subject: "the question", Detail: err.Error()})
 	case unanswerable(rrtype):
 		return (&lookup{}).fail(nil, &Error{Why: Malformed, Subject: subject(n, rrtype), Detail: "nobody answers questions of this type with proof"})
+	}
+	if !s.budget.work(workLookup + times(n.labels(), workLabel)) {
+		return (&lookup{}).fail(nil, overWork(subject(n, rrtype)))
 	}
 	s.prefetch(ctx, n, rrtype)
 	l := &lookup{s: s, rtype: rrtype, proof: verdict.Secure, ttl: forever, seen: []name{n}}
@@ -232,15 +236,29 @@ func (l *lookup) records(ctx context.Context, m *message, set *rrset, start name
 		}
 		return l.fail(p.zone, p.err), ""
 	}
+	records, err := set.distinct(&l.s.budget)
+	if err != nil {
+		return l.fail(p.zone, err), ""
+	}
 	l.take(p, Step{Kind: StepRecords, Subject: set.String(), Detail: p.how})
 	a := l.answer(verdict.Found, set.owner)
-	a.Records = set.distinct()
+	a.Records = records
 	return a, ""
 }
 
 // distinct returns the records without duplicates, in the order of the reply
 // (RFC 2181 §5).
-func (set *rrset) distinct() []dns.RR {
+func (set *rrset) distinct(b *Budget) ([]dns.RR, *Error) {
+	switch err := set.canonical(b); {
+	case errors.Is(err, errBudget):
+		return nil, overWork(set.String())
+	case err == nil && len(set.rdata) == len(set.rrs):
+		return slices.Clone(set.rrs), nil
+	}
+	// It is rare enough to be worked out again.
+	if !b.work(set.toOrder()) {
+		return nil, overWork(set.String())
+	}
 	kept := make([]dns.RR, 0, len(set.rrs))
 	seen := make(map[string]bool, len(set.rrs))
 	for _, rr := range set.rrs {
@@ -251,7 +269,7 @@ func (set *rrset) distinct() []dns.RR {
 		kept = append(kept, rr)
 		seen[string(rd)] = true
 	}
-	return kept
+	return kept, nil
 }
 
 // absent ends the lookup with a denial.

@@ -106,6 +106,8 @@ func BenchmarkDestination(b *testing.B) {
 type attack struct {
 	w    *world
 	asks []Query
+	// known is a validator that others have taught; nil: one that knows nothing.
+	known *Validator
 }
 
 // keytrap: many keys of one tag, and many signatures that name it (CVE-2023-50387).
@@ -152,7 +154,7 @@ func keytrap(b testing.TB, make func(w *world) *fakeKey) attack {
 		}
 		return m
 	}
-	return attack{w, asks}
+	return attack{w: w, asks: asks}
 }
 
 // manySignatures: all of them good, of the dearest kinds.
@@ -165,7 +167,7 @@ func manySignatures(b testing.TB, make func(w *world) *fakeKey) attack {
 		z.add(fmt.Sprintf("h%d A 192.0.2.1", i))
 		asks = append(asks, Query{Name: fmt.Sprintf("h%d.example.com.", i), Type: dns.TypeA})
 	}
-	return attack{w, asks}
+	return attack{w: w, asks: asks}
 }
 
 // deepNames: names of many labels in a zone with many iterations and a long salt
@@ -178,7 +180,7 @@ func deepNames(b testing.TB, iterations uint16, salt string) attack {
 	for i := range MaxQueries {
 		asks = append(asks, Query{Name: fmt.Sprintf("n%d.%sexample.net.", i, strings.Repeat("a.", 100)), Type: dns.TypeA})
 	}
-	return attack{w, asks}
+	return attack{w: w, asks: asks}
 }
 
 // bigSets: signatures over records that fill a message.
@@ -208,7 +210,7 @@ func bigSets(b testing.TB, make func(w *world) *fakeKey, forge bool) attack {
 		}
 		return m
 	}
-	return attack{w, asks}
+	return attack{w: w, asks: asks}
 }
 
 // manyDS: hundreds of DS of one tag, and as many keys of it.
@@ -249,7 +251,7 @@ func crowds(b testing.TB) attack {
 		}
 		return m
 	}
-	return attack{w, asks}
+	return attack{w: w, asks: asks}
 }
 
 // oneCrowd: aliases that lead to the same large signed set, each time.
@@ -264,7 +266,7 @@ func oneCrowd(b testing.TB) attack {
 		z.add(fmt.Sprintf("h%d CNAME crowd", i))
 		asks = append(asks, Query{Name: fmt.Sprintf("h%d.example.com.", i), Type: dns.TypeA})
 	}
-	return attack{w, asks}
+	return attack{w: w, asks: asks}
 }
 
 // manyChains: denials that are full of NSEC3 with a salt each, all of them signed.
@@ -287,7 +289,7 @@ func manyChains(b testing.TB) attack {
 		}
 		return m
 	}
-	return attack{w, asks}
+	return attack{w: w, asks: asks}
 }
 
 // junk: replies that are full of signatures of which none can hold.
@@ -309,7 +311,7 @@ func junk(b testing.TB) attack {
 		}
 		return m
 	}
-	return attack{w, asks}
+	return attack{w: w, asks: asks}
 }
 
 // processorTime is what this process has used: other processes do not count.
@@ -325,7 +327,11 @@ func processorTime(b testing.TB) time.Duration {
 func (a attack) ready() func() Spent {
 	up := cannedOf(a.w)
 	run := func() Spent {
-		s := a.w.validator().Session(up)
+		v := a.known
+		if v == nil {
+			v = a.w.validator()
+		}
+		s := v.Session(up)
 		defer s.Close()
 		for _, q := range a.asks {
 			s.Lookup(context.Background(), q.Name, q.Type)
@@ -353,6 +359,11 @@ func TestWorstIsBounded(t *testing.T) {
 		"many chains":  manyChains(t),
 		"junk":         junk(t),
 		"good, and so": manySignatures(t, func(w *world) *fakeKey { return w.key("example.com.", dns.ECDSAP384SHA384, 257) }),
+		"mixed":        mixed(t, 50, strings.Repeat("ab", 255), 35, 5),
+		"mixed 0":      mixed(t, 0, "", 35, 0),
+		"replays":      replays(t, "example.net.", 30),
+		"deep hosts":   deepHosts(t),
+		"long owners":  longOwners(t, "example.com."),
 	} {
 		if strings.Contains("crowds one crowd junk", what) {
 			a.asks = a.asks[:20] // the first ones use up all that there is
@@ -409,15 +420,24 @@ func BenchmarkWorst(b *testing.B) {
 		"big-sets-p384": func() attack {
 			return bigSets(b, func(w *world) *fakeKey { return w.key("example.com.", dns.ECDSAP384SHA384, 257) }, false)
 		},
-		"many-ds":     func() attack { return manyDS(b) },
-		"crowds":      func() attack { return crowds(b) },
-		"one-crowd":   func() attack { return oneCrowd(b) },
-		"many-chains": func() attack { return manyChains(b) },
-		"junk":        func() attack { return junk(b) },
-		"keys-64":     func() attack { return bigKeySet(b, maxKeys) },
-		"keys-65":     func() attack { return bigKeySet(b, maxKeys+1) },
-		"aliases":     func() attack { return longAliases(b) },
-		"seals":       func() attack { return manySeals(b) },
+		"many-ds":           func() attack { return manyDS(b) },
+		"crowds":            func() attack { return crowds(b) },
+		"one-crowd":         func() attack { return oneCrowd(b) },
+		"many-chains":       func() attack { return manyChains(b) },
+		"junk":              func() attack { return junk(b) },
+		"keys-64":           func() attack { return bigKeySet(b, maxKeys) },
+		"keys-65":           func() attack { return bigKeySet(b, maxKeys+1) },
+		"aliases":           func() attack { return longAliases(b) },
+		"mixed":             func() attack { return mixed(b, 50, strings.Repeat("ab", 255), 35, 0) },
+		"mixed-sets":        func() attack { return mixed(b, 50, strings.Repeat("ab", 255), 35, 5) },
+		"mixed-50":          func() attack { return mixed(b, 50, "", 35, 5) },
+		"mixed-0":           func() attack { return mixed(b, 0, "", 35, 0) },
+		"mixed-replays":     func() attack { return replays(b, "example.net.", 30) },
+		"replays-nsec":      func() attack { return replays(b, "example.com.", 0) },
+		"deep-hosts":        func() attack { return deepHosts(b) },
+		"long-owners":       func() attack { return longOwners(b, "example.com.") },
+		"long-owners-plain": func() attack { return longOwners(b, "plain.com.") },
+		"seals":             func() attack { return manySeals(b) },
 	} {
 		b.Run(what, func(b *testing.B) {
 			run := make().ready()

@@ -3,6 +3,9 @@ package dnssec
 import (
 	"crypto/sha256"
 	"sync"
+	"time"
+
+	"github.com/miekg/dns"
 )
 
 // What one destination can make this program do (CVE-2023-50387, KeyTrap, and
@@ -24,6 +27,9 @@ const (
 	MaxHashes = 64
 	// MaxLinks bounds the CNAME and DNAME links from a name to its records.
 	MaxLinks = 8
+	// MaxWork bounds the processor time of all of it together, by the prices below, which
+	// are about what a slow core takes. The bounds above would else add up.
+	MaxWork = 32 * time.Millisecond
 	// MaxIterations is the largest NSEC3 iteration count that proves anything; above
 	// it a zone counts as insecure (RFC 9276 §3.2).
 	MaxIterations = 50
@@ -43,15 +49,34 @@ const (
 
 // Prices of one signature check, in units of what P-256 takes.
 const (
-	priceCheap = 1      // P-256, Ed25519, common RSA
-	priceP384  = 6      // ECDSA P-384
-	priceTime  = 75_000 // nanoseconds a unit, about
+	priceCheap = 1                     // P-256, Ed25519, common RSA
+	priceP384  = 6                     // ECDSA P-384
+	priceTime  = 75 * time.Microsecond // a unit, about
 	// priceOctets is how many octets are put in order and hashed for a unit.
 	priceOctets = 8192
 
 	checkUnits = MaxChecks * priceP384
 	// hashUnits are blocks of SHA-1.
 	hashUnits = MaxHashes * (MaxIterations + 1)
+)
+
+// Prices of what is done with a reply, in processor time. Names of a thousand characters,
+// and records of many octets, cost as much as signatures do.
+const (
+	workQuery  = 15 * time.Microsecond  // sending a question
+	workLookup = 10 * time.Microsecond  // answering one
+	workLabel  = time.Microsecond       // looking for a zone cut at one level
+	workRecord = 800 * time.Nanosecond  // reading a record
+	workChar   = 5 * time.Nanosecond    // and each character of a name or signature in it
+	workOrder  = 1500 * time.Nanosecond // putting a record into canonical form
+	workOctet  = 15 * time.Nanosecond   // and each octet of it
+	workSet    = 150 * time.Nanosecond  // looking whether a set is a denial, or a signature one of the zone's
+	workVerify = 4 * time.Microsecond   // verifying a set, besides the signature itself
+	workData   = 3 * time.Nanosecond    // each octet of what was signed
+	workDenial = 6 * time.Microsecond   // taking in an NSEC or NSEC3
+	workDigest = 2 * time.Microsecond   // a DS digest
+	workHash   = 500 * time.Nanosecond  // an NSEC3 hash, known or not
+	workBlock  = 150 * time.Nanosecond  // and each block of SHA-1
 )
 
 // Budget is what is left to spend on one destination. All its questions share it,
@@ -65,6 +90,7 @@ type Budget struct {
 	spent  Spent
 	units  int
 	blocks int
+	over   bool // the work is spent
 	checks map[[sha256.Size]byte]outcome
 	hashed map[string]hash
 }
@@ -79,6 +105,8 @@ type Spent struct {
 	Checks, Failures int
 	// Hashes of NSEC3 were computed.
 	Hashes int
+	// Work is the processor time that all of it takes, by its prices.
+	Work time.Duration
 }
 
 // Spent returns what was spent so far.
@@ -88,11 +116,30 @@ func (b *Budget) Spent() Spent {
 	return b.spent
 }
 
+// work takes processor time and reports whether there was as much left. Once there was
+// not, there is none for anything: what is left undone would cost, too.
+func (b *Budget) work(d time.Duration) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.take(d)
+}
+
+func (b *Budget) take(d time.Duration) bool {
+	if b.over = b.over || d > MaxWork-b.spent.Work; b.over {
+		return false
+	}
+	b.spent.Work += d
+	return true
+}
+
+// times is the price of so many.
+func times(count int, each time.Duration) time.Duration { return time.Duration(count) * each }
+
 // query takes one query and reports whether there was one.
 func (b *Budget) query() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.spent.Queries >= MaxQueries {
+	if b.spent.Queries >= MaxQueries || !b.take(workQuery) {
 		return false
 	}
 	b.spent.Queries++
@@ -100,10 +147,20 @@ func (b *Budget) query() bool {
 }
 
 // records takes the records of a reply and reports whether there were as many left.
-func (b *Budget) records(count int) bool {
+func (b *Budget) records(sections ...[]dns.RR) bool {
+	count, chars := 0, 0
+	for _, rrs := range sections {
+		count += len(rrs)
+		for _, rr := range rrs {
+			chars += len(rr.Header().Name)
+			if sig, ok := rr.(*dns.RRSIG); ok {
+				chars += len(sig.SignerName) + len(sig.Signature)
+			}
+		}
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if count > MaxRecords-b.spent.Records {
+	if count > MaxRecords-b.spent.Records || !b.take(times(count, workRecord)+times(chars, workChar)) {
 		return false
 	}
 	b.spent.Records += count
@@ -133,6 +190,13 @@ func (b *Budget) check(id [sha256.Size]byte, price, octets int) (known outcome, 
 	if known == unchecked && b.spent.Failures >= MaxFailures || b.units+units > checkUnits {
 		return known, false
 	}
+	work := times(octets, workData)
+	if known == unchecked {
+		work += times(price, priceTime)
+	}
+	if !b.take(work) {
+		return known, false
+	}
 	b.units += units
 	if known == unchecked {
 		b.spent.Checks++
@@ -160,9 +224,14 @@ func (b *Budget) hash(n name, p params) (hash, bool) {
 	b.mu.Lock()
 	h, known := b.hashed[key]
 	price := p.price(n)
-	if known || b.blocks+price > hashUnits {
+	if known {
+		known = b.take(workHash)
 		b.mu.Unlock()
 		return h, known
+	}
+	if b.blocks+price > hashUnits || !b.take(workHash+times(price, workBlock)) {
+		b.mu.Unlock()
+		return h, false
 	}
 	b.blocks += price
 	b.spent.Hashes++

@@ -62,6 +62,56 @@ func TestBudgetByPrice(t *testing.T) {
 	}
 }
 
+// TestWorkIsCommon: what is spent on one kind of work is not there for another, and once it
+// is spent there is none for anything.
+func TestWorkIsCommon(t *testing.T) {
+	id := func(i int) [sha256.Size]byte { return sha256.Sum256([]byte(fmt.Sprint(i))) }
+	record := []dns.RR{mustRR(t, "mx.example. 60 IN A 192.0.2.1")}
+	set := &rrset{owner: mustName("mx.example."), rtype: dns.TypeA, rrs: record}
+	kinds := map[string]func(b *Budget) bool{
+		"questions":      func(b *Budget) bool { return b.query() },
+		"records":        func(b *Budget) bool { return b.records(record, nil) },
+		"signatures":     func(b *Budget) bool { _, ok := b.check(id(0), priceCheap, 100); return ok },
+		"hashes":         func(b *Budget) bool { _, ok := b.hash(mustName("n.example."), params{}); return ok },
+		"canonical form": func(b *Budget) bool { set.done = false; return set.canonical(b) == nil },
+		"anything":       func(b *Budget) bool { return b.work(1) },
+	}
+	for what, spend := range kinds {
+		var b Budget
+		if !spend(&b) || b.Spent().Work <= 0 {
+			t.Errorf("%s cost nothing: %+v", what, b.Spent())
+		}
+		b = Budget{}
+		if !b.work(MaxWork) || b.work(1) {
+			t.Fatal("more work than there is, or less")
+		}
+		if spend(&b) {
+			t.Errorf("%s after all is spent", what)
+		}
+	}
+	// What is too dear leaves nothing for what is not: it would be tried again and again.
+	var b Budget
+	if b.work(MaxWork+1) || b.work(1) {
+		t.Error("work goes on after it was found to be too much")
+	}
+	// That the means did not last is not remembered of the set, which others share.
+	if set.done = false; set.canonical(&b) == nil || set.canonical(new(Budget)) != nil {
+		t.Error("a set is held to be malformed since someone could not pay")
+	}
+	// The same signature again costs the time for its data, and the same hash something.
+	b = Budget{}
+	kinds["signatures"](&b)
+	b.checked(id(0), nil)
+	kinds["hashes"](&b)
+	before := b.Spent().Work
+	kinds["signatures"](&b)
+	again := b.Spent().Work
+	kinds["hashes"](&b)
+	if again == before || b.Spent().Work == again || b.Spent().Work-before > before/10 {
+		t.Errorf("%v, then %v and %v", before, again, b.Spent().Work)
+	}
+}
+
 func TestHashesByPrice(t *testing.T) {
 	for _, c := range []struct {
 		p     params

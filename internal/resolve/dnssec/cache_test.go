@@ -327,7 +327,7 @@ func TestWeightIsMemory(t *testing.T) {
 		"nothing there": func(name) cut { return cut{kind: noName} },
 		"keys": func(n name) cut {
 			set := &rrset{owner: n, rtype: dns.TypeDNSKEY, rrs: []dns.RR{p256.rr, rsa.rr}}
-			ks, err := algorithms().readKeys(set)
+			ks, err := algorithms().readKeys(set, new(Budget))
 			if err != nil {
 				t.Fatal(err)
 			}

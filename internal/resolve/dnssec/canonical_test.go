@@ -171,7 +171,7 @@ func TestSignedDataIsTheLibrarys(t *testing.T) {
 			t.Fatal("no signature")
 		}
 		set.sigs = []signature{sig}
-		read, err := algorithms().readKeys(&rrset{owner: mustName("example."), rtype: dns.TypeDNSKEY, rrs: []dns.RR{k.rr}})
+		read, err := algorithms().readKeys(&rrset{owner: mustName("example."), rtype: dns.TypeDNSKEY, rrs: []dns.RR{k.rr}}, new(Budget))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -49,7 +49,7 @@ func TestSignatureFiles(t *testing.T) {
 			t.Errorf("%s: no keys", base)
 			continue
 		}
-		ks, bogus := suite.readKeys(set)
+		ks, bogus := suite.readKeys(set, new(Budget))
 		if bogus != nil {
 			t.Errorf("%s: %v", base, bogus)
 			continue

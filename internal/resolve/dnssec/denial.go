@@ -42,6 +42,9 @@ func (f finding) shown() bool { return f.proof != verdict.Indeterminate }
 // whose signature does not hold is passed over too, since others may suffice.
 func (m *message) denials(z *keys, now time.Time, b *Budget) (denial, *Error) {
 	d := denial{zone: z.zone, most: z.suite.iterations, budget: b}
+	if !b.work(times(len(m.authority), workSet)) {
+		return d, overWork("the denial by zone " + z.zone.String())
+	}
 	looked := 0
 	for _, set := range m.authority {
 		if set.rtype != dns.TypeNSEC && set.rtype != dns.TypeNSEC3 || !slices.Contains(set.signers(), z.zone) {
@@ -60,19 +63,23 @@ func (m *message) denials(z *keys, now time.Time, b *Budget) (denial, *Error) {
 			}
 		case proof.encloser != "":
 			// An expanded NSEC would deny names all over the zone (CVE-2017-15105).
-		default:
-			d.add(set, proof)
+		case !d.add(set, proof):
+			return d, overWork(set.String())
 		}
 	}
 	return d, nil
 }
 
 // add takes a record in. More than one NSEC or NSEC3 with the same owner name is
-// against the rules, and any of them is as true as the other.
-func (d *denial) add(set *rrset, proof seal) {
+// against the rules, and any of them is as true as the other. It reports whether the means
+// lasted.
+func (d *denial) add(set *rrset, proof seal) bool {
 	for _, rr := range set.rrs {
 		if d.taken++; d.taken > maxDenials {
-			return
+			return true
+		}
+		if !d.budget.work(workDenial) {
+			return false
 		}
 		switch rr := rr.(type) {
 		case *dns.NSEC:
@@ -95,6 +102,7 @@ func (d *denial) add(set *rrset, proof seal) {
 			d.chain(p).add(n)
 		}
 	}
+	return true
 }
 
 func (d *denial) chain(p params) *hashChain {

@@ -39,7 +39,7 @@ func TestPublishedExamples(t *testing.T) {
 	} {
 		key := mustRR(t, c.key)
 		zone := mustName(key.Header().Name)
-		ks, err := algorithms().readKeys(&rrset{owner: zone, rtype: dns.TypeDNSKEY, rrs: []dns.RR{key}})
+		ks, err := algorithms().readKeys(&rrset{owner: zone, rtype: dns.TypeDNSKEY, rrs: []dns.RR{key}}, new(Budget))
 		if err != nil {
 			t.Fatal(err)
 		}

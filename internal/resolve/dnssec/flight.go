@@ -225,7 +225,7 @@ var errNoReply = errors.New("the upstream returned nothing")
 // prove another name's records would prove too much.
 func (s *Session) exchange(ctx context.Context, q Query) (message, *Error) {
 	if !s.budget.query() {
-		return message{}, &Error{Why: OverBudget, Subject: q.subject(), Detail: fmt.Sprintf("more than %d questions", MaxQueries), Err: errBudget}
+		return message{}, &Error{Why: OverBudget, Subject: q.subject(), Detail: fmt.Sprintf("more than %d questions, or too much work", MaxQueries), Err: errBudget}
 	}
 	m, err := s.up.Exchange(ctx, q)
 	switch {
@@ -238,8 +238,8 @@ func (s *Session) exchange(ctx context.Context, q Query) (message, *Error) {
 	case m.Rcode != dns.RcodeSuccess && m.Rcode != dns.RcodeNameError:
 		return message{}, &Error{Why: NoReply, Subject: q.subject(), Detail: "the reply has rcode " + dns.RcodeToString[m.Rcode]}
 	}
-	if !s.budget.records(len(m.Answer) + len(m.Ns)) {
-		return message{}, &Error{Why: OverBudget, Subject: q.subject(), Detail: fmt.Sprintf("more than %d records", MaxRecords), Err: errBudget}
+	if !s.budget.records(m.Answer, m.Ns) {
+		return message{}, &Error{Why: OverBudget, Subject: q.subject(), Detail: fmt.Sprintf("more than %d records, or too much work", MaxRecords), Err: errBudget}
 	}
 	return index(m, s.v.now()), nil
 }

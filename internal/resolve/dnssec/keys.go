@@ -44,9 +44,9 @@ const (
 // readKeys decodes a DNSKEY RRset. Keys that may not sign are left out: those
 // without the zone flag or of another protocol (RFC 4034 §2.1), revoked ones
 // (RFC 5011 §2.1), and those of other algorithms.
-func (s *suite) readKeys(set *rrset) (*keys, *Error) {
-	if err := set.canonical(); err != nil {
-		return nil, &Error{Why: Malformed, Subject: set.String(), Detail: err.Error()}
+func (s *suite) readKeys(set *rrset, b *Budget) (*keys, *Error) {
+	if err := set.canonical(b); err != nil {
+		return nil, set.unordered(err)
 	}
 	if len(set.rdata) > maxKeys {
 		return nil, &Error{Why: BadSignature, Subject: set.String(), Detail: fmt.Sprintf("%d keys in one set, at most %d are looked at", len(set.rdata), maxKeys)}
@@ -89,7 +89,7 @@ func keyTag(rdata []byte) uint16 {
 // matter, and neither do DS records that match nothing, as in the middle of a
 // rollover. usable holds DS records of supported kinds only, at least one.
 func (s *suite) prove(set *rrset, usable []delegationSigner, now time.Time, b *Budget) (*keys, seal, *Error) {
-	all, err := s.readKeys(set)
+	all, err := s.readKeys(set, b)
 	if err != nil {
 		return nil, seal{}, err
 	}
@@ -103,6 +103,9 @@ func (s *suite) prove(set *rrset, usable []delegationSigner, now time.Time, b *B
 			}
 			if digests++; digests > maxDigests {
 				break
+			}
+			if !b.work(workDigest) {
+				return nil, seal{}, overWork(set.String())
 			}
 			if ds.matches(set.owner, k) {
 				matched.list = append(matched.list, k)

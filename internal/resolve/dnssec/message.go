@@ -73,9 +73,15 @@ func sets(rrs []dns.RR) section {
 		}
 		return set
 	}
+	var owner name
+	var err error
+	last := ""
 	for _, rr := range rrs {
 		h := rr.Header()
-		owner, err := parseName(h.Name)
+		if h.Name != last || last == "" { // most have the owner of the one before
+			owner, err = parseName(h.Name)
+			last = h.Name
+		}
 		if err != nil || h.Class != dns.ClassINET {
 			continue
 		}

@@ -149,7 +149,10 @@ type enclosure struct {
 // ancestor that exists, with the name one label longer that does not. An encloser
 // that is delegated or redirected encloses nothing of this zone.
 func (c *hashChain) enclose(n name) (enclosure, bool) {
-	for closer := n; closer.below(c.zone); closer = closer.parent() {
+	if !n.within(c.zone) {
+		return enclosure{}, false
+	}
+	for closer := n; closer != c.zone && !c.exhausted; closer = closer.parent() {
 		at := c.match(closer.parent())
 		if at == nil {
 			continue

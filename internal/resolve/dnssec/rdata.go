@@ -3,42 +3,61 @@ package dnssec
 import (
 	"bytes"
 	"slices"
+	"time"
 
 	"github.com/miekg/dns"
 )
 
-// canonical fills in rdata (RFC 4034 §6.2, §6.3).
-func (set *rrset) canonical() error {
-	set.once.Do(func() {
-		all := make([][]byte, 0, len(set.rrs))
-		for _, rr := range set.rrs {
-			rd, err := rdataOf(rr)
-			if err != nil {
-				set.err = err
-				return
-			}
-			all = append(all, rd)
-		}
-		slices.SortFunc(all, bytes.Compare)
-		set.rdata = slices.CompactFunc(all, bytes.Equal)
-	})
+// canonical fills in rdata (RFC 4034 §6.2, §6.3), once. Errors wrap errBudget where the
+// means do not last, which says nothing of the set.
+func (set *rrset) canonical(b *Budget) error {
+	set.mu.Lock()
+	defer set.mu.Unlock()
+	if set.done {
+		return set.err
+	}
+	if !b.work(set.toOrder()) {
+		return errBudget
+	}
+	set.rdata, set.err = inOrder(set.rrs)
+	set.done = true
 	return set.err
+}
+
+// toOrder is the price of canonical form.
+func (set *rrset) toOrder() time.Duration {
+	octets := 0
+	for _, rr := range set.rrs {
+		octets += dns.Len(rr) - len(set.owner)
+	}
+	return times(len(set.rrs), workOrder) + times(octets, workOctet)
+}
+
+func inOrder(rrs []dns.RR) ([][]byte, error) {
+	all := make([][]byte, 0, len(rrs))
+	for _, rr := range rrs {
+		rd, err := rdataOf(rr)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, rd)
+	}
+	slices.SortFunc(all, bytes.Compare)
+	return slices.CompactFunc(all, bytes.Equal), nil
 }
 
 // rdataOf packs a record's data without compression. The library notes the size in the
 // record, which others may be reading: a copy is packed.
 func rdataOf(rr dns.RR) ([]byte, error) {
 	rr = lowerNames(dns.Copy(rr))
+	rr.Header().Name = "." // whose it is costs time and does not matter
 	buf := make([]byte, dns.Len(rr)+maxName)
 	end, err := dns.PackRR(rr, buf, 0, nil, false)
 	if err != nil {
 		return nil, err
 	}
-	start := 0
-	for start < end && buf[start] != 0 {
-		start += int(buf[start]) + 1
-	}
-	if start += 1 + 10; start > end {
+	const start = 1 + 10 // owner, type, class, TTL, length
+	if start > end {
 		return nil, errName
 	}
 	return buf[start:end:end], nil

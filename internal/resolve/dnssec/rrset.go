@@ -18,8 +18,9 @@ type rrset struct {
 	sigs  []signature
 	at    time.Time // when they came; zero: now
 
-	once  sync.Once // messages are shared by the questions of a session
-	rdata [][]byte  // canonical, in order, each once
+	mu    sync.Mutex // messages are shared by sessions
+	done  bool
+	rdata [][]byte // canonical, in order, each once
 	err   error
 }
 

@@ -3,6 +3,7 @@ package dnssec
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -25,6 +26,9 @@ type seal struct {
 // verify checks that one signature of the RRset holds: of this zone exactly, by one
 // of its keys, now. One suffices (RFC 6840 §5.11 allows it, RFC 4035 §5.3.3).
 func (set *rrset) verify(z *keys, now time.Time, b *Budget) (seal, *Error) {
+	if !b.work(workVerify + times(len(set.sigs), workSet)) {
+		return seal{}, overWork(set.String())
+	}
 	best := &Error{Why: NoSignature, Subject: set.String()}
 	if len(set.sigs) > 0 {
 		best.Detail = "no RRSIG of zone " + z.zone.String()
@@ -154,8 +158,8 @@ func (set *rrset) tryKeys(sig *signature, z *keys, b *Budget) (*key, *Error) {
 			continue
 		}
 		if data == nil {
-			if data, err = set.signedData(sig); err != nil {
-				return nil, &Error{Why: Malformed, Subject: set.String(), Detail: err.Error()}
+			if data, err = set.signedData(sig, b); err != nil {
+				return nil, set.unordered(err)
 			}
 		}
 		id := sha256.Sum256(slices.Concat(k.rdata, data, sig.octets))
@@ -177,6 +181,19 @@ func (set *rrset) tryKeys(sig *signature, z *keys, b *Budget) (*key, *Error) {
 		last = &Error{Why: BadSignature, Subject: set.String(), Detail: fmt.Sprintf("key %d (%s) of zone %s: %v", k.tag, algorithmName(k.algorithm), z.zone, err)}
 	}
 	return nil, last
+}
+
+// unordered says why a set has no canonical form.
+func (set *rrset) unordered(err error) *Error {
+	if errors.Is(err, errBudget) {
+		return overWork(set.String())
+	}
+	return &Error{Why: Malformed, Subject: set.String(), Detail: err.Error()}
+}
+
+// overWork is the end of a destination that costs too much.
+func overWork(subject string) *Error {
+	return &Error{Why: OverBudget, Subject: subject, Detail: "too much work", Err: errBudget}
 }
 
 func (set *rrset) sealedBy(sig *signature, k *key, now time.Time) seal {
@@ -215,8 +232,8 @@ func closer(why, than Why) bool {
 // signedData is what the signature was made over (RFC 4034 §3.1.8.1, RFC 4035
 // §5.3.2): the RRSIG's own data, then each record in canonical form and order, with
 // the original TTL and the wildcard's name where it was expanded.
-func (set *rrset) signedData(sig *signature) ([]byte, error) {
-	if err := set.canonical(); err != nil {
+func (set *rrset) signedData(sig *signature, b *Budget) ([]byte, error) {
+	if err := set.canonical(b); err != nil {
 		return nil, err
 	}
 	owner := set.owner
@@ -227,21 +244,24 @@ func (set *rrset) signedData(sig *signature) ([]byte, error) {
 	for _, rd := range set.rdata {
 		size += len(owner) + 10 + len(rd)
 	}
-	b := make([]byte, 0, size)
-	b = binary.BigEndian.AppendUint16(b, set.rtype)
-	b = append(b, sig.algorithm, sig.labels)
-	b = binary.BigEndian.AppendUint32(b, sig.ttl)
-	b = binary.BigEndian.AppendUint32(b, sig.expiration)
-	b = binary.BigEndian.AppendUint32(b, sig.inception)
-	b = binary.BigEndian.AppendUint16(b, sig.tag)
-	b = append(b, sig.signer...)
-	for _, rd := range set.rdata {
-		b = append(b, owner...)
-		b = binary.BigEndian.AppendUint16(b, set.rtype)
-		b = binary.BigEndian.AppendUint16(b, dns.ClassINET)
-		b = binary.BigEndian.AppendUint32(b, sig.ttl)
-		b = binary.BigEndian.AppendUint16(b, uint16(len(rd)))
-		b = append(b, rd...)
+	if !b.work(times(size, workData)) {
+		return nil, errBudget
 	}
-	return b, nil
+	d := make([]byte, 0, size)
+	d = binary.BigEndian.AppendUint16(d, set.rtype)
+	d = append(d, sig.algorithm, sig.labels)
+	d = binary.BigEndian.AppendUint32(d, sig.ttl)
+	d = binary.BigEndian.AppendUint32(d, sig.expiration)
+	d = binary.BigEndian.AppendUint32(d, sig.inception)
+	d = binary.BigEndian.AppendUint16(d, sig.tag)
+	d = append(d, sig.signer...)
+	for _, rd := range set.rdata {
+		d = append(d, owner...)
+		d = binary.BigEndian.AppendUint16(d, set.rtype)
+		d = binary.BigEndian.AppendUint16(d, dns.ClassINET)
+		d = binary.BigEndian.AppendUint32(d, sig.ttl)
+		d = binary.BigEndian.AppendUint16(d, uint16(len(rd)))
+		d = append(d, rd...)
+	}
+	return d, nil
 }

@@ -31,6 +31,9 @@ func (s *Session) zoneOf(ctx context.Context, n name) (*zone, *Error) {
 	if !ok {
 		return &zone{apex: root, step: Step{Kind: StepUnknown, Subject: n.String()}, until: s.v.now().Add(time.Hour)}, nil
 	}
+	if !s.budget.work(times(1+n.labels(), workLabel)) {
+		return nil, overWork(subject(n, dns.TypeDS))
+	}
 	s.sendAhead(ctx, n, apex.labels())
 	top := s.v.cuts.get(ctx, apex, s.v.now, func() cut { return s.proveAnchor(ctx, apex) })
 	if top.err != nil {
