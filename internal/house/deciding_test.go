@@ -48,6 +48,9 @@ func host(name, class string) verdict.Host {
 		answer = verdict.Fail[tlsa.Record](verdict.Remote, "SERVFAIL")
 	case "address-failed":
 		address = verdict.Fail[netip.Addr](verdict.Remote, "SERVFAIL")
+	case "unsigned-dead":
+		address = verdict.Fail[netip.Addr](verdict.Remote, "SERVFAIL")
+		address.Proof = verdict.Insecure
 	case "gone":
 		address = denied[netip.Addr](verdict.NXDomain, verdict.Secure)
 	default:
@@ -164,8 +167,8 @@ func (cs columns) row(t *testing.T, rows [][]string, set []string) []string {
 // TestDecidingSigned: every mix of hosts behind signed MX records.
 func TestDecidingSigned(t *testing.T) {
 	rows := table(t, "docs/deciding.md", "### Signed MX records, or a single host")
-	cs := columns{{"usable"}, {"unusable"}, {"none"}, {"tlsa-failed", "address-failed"}}
-	for _, set := range subsets([]string{"usable", "unusable", "none", "tlsa-failed", "address-failed", "gone"}) {
+	cs := columns{{"usable"}, {"unusable"}, {"none"}, {"tlsa-failed", "address-failed", "unsigned-dead"}}
+	for _, set := range subsets([]string{"usable", "unusable", "none", "tlsa-failed", "address-failed", "unsigned-dead", "gone"}) {
 		row, where := cs.row(t, rows, set), strings.Join(set, " and ")
 		f := facts(verdict.Secure, set)
 		holds(t, where, row[4], f)
@@ -183,8 +186,8 @@ func TestDecidingSigned(t *testing.T) {
 // TestDecidingUnsigned: every mix of hosts behind unsigned MX records.
 func TestDecidingUnsigned(t *testing.T) {
 	rows := table(t, "docs/deciding.md", "### Unsigned MX records")
-	cs := columns{{"usable", "unusable"}, {"tlsa-failed"}, {"none"}, {"address-failed"}}
-	for _, set := range subsets([]string{"usable", "unusable", "none", "tlsa-failed", "address-failed", "gone"}) {
+	cs := columns{{"usable", "unusable"}, {"tlsa-failed"}, {"none"}, {"address-failed", "unsigned-dead"}}
+	for _, set := range subsets([]string{"usable", "unusable", "none", "tlsa-failed", "address-failed", "unsigned-dead", "gone"}) {
 		row, where := cs.row(t, rows, set), "unsigned, "+strings.Join(set, " and ")
 		f := facts(verdict.Insecure, set)
 		holds(t, where, row[4], f)
@@ -195,19 +198,19 @@ func TestDecidingUnsigned(t *testing.T) {
 
 // TestDecidingFingerprints: every mix of hosts, for a Postfix that does not validate.
 func TestDecidingFingerprints(t *testing.T) {
-	classes := []string{"usable", "unwritable", "unusable", "none", "tlsa-failed", "address-failed", "gone"}
+	classes := []string{"usable", "unwritable", "unusable", "none", "tlsa-failed", "address-failed", "unsigned-dead", "gone"}
 	signed := table(t, "docs/deciding.md", "#### Signed MX records, with fingerprints")
 	unsigned := table(t, "docs/deciding.md", "#### Unsigned MX records, with fingerprints")
 	for _, set := range subsets(classes) {
-		cs := columns{{"usable"}, {"unwritable"}, {"unusable"}, {"none"}, {"tlsa-failed", "address-failed"}}
+		cs := columns{{"usable"}, {"unwritable"}, {"unusable"}, {"none"}, {"tlsa-failed", "address-failed"}, {"unsigned-dead"}}
 		row, where := cs.row(t, signed, set), "fingerprints, "+strings.Join(set, " and ")
 		f := facts(verdict.Secure, set)
 		f.Rules.DANE = verdict.ByFingerprint
-		holds(t, where, row[5], f)
-		holds(t, where+", MTA-STS", row[6], withSTS(f))
-		holds(t, where+", prefix", row[6], withPrefix(f))
+		holds(t, where, row[6], f)
+		holds(t, where+", MTA-STS", row[7], withSTS(f))
+		holds(t, where+", prefix", row[7], withPrefix(f))
 
-		cs = columns{{"usable"}, {"unwritable"}, {"unusable"}, {"tlsa-failed"}, {"none"}, {"address-failed"}}
+		cs = columns{{"usable"}, {"unwritable"}, {"unusable"}, {"tlsa-failed"}, {"none"}, {"address-failed", "unsigned-dead"}}
 		row, where = cs.row(t, unsigned, set), "unsigned, fingerprints, "+strings.Join(set, " and ")
 		f = facts(verdict.Insecure, set)
 		f.Rules.DANE = verdict.ByFingerprint

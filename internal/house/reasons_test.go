@@ -49,7 +49,7 @@ func chapters() []chapter {
 		{"One host", []advice{
 			{verdict.HostNoAddress, nothing + " Postfix passes it over as well."},
 			{verdict.HostInsecure, nothing},
-			{verdict.HostFailed, "Nothing while other hosts are left. Else as for `mx-failed`, with `dig A HOST` and `dig AAAA HOST`."},
+			{verdict.HostFailed, "Nothing while other hosts decide. Else as for `mx-failed`, with `dig A HOST` and `dig AAAA HOST`."},
 			{verdict.HostUnproven, "As for `mx-unproven`."},
 			{verdict.AliasInsecure, nothing},
 			{verdict.AliasFailed, "As for `mx-failed`, with `dig CNAME HOST`."},
@@ -71,6 +71,7 @@ func chapters() []chapter {
 			{verdict.Fingerprints, nothing + " See [Postfix](postfix.md#dane-without-a-validating-resolver)."},
 			{verdict.TLSAUnwritable, "See the reason after it."},
 			{verdict.NoFingerprints, "Mail waits. Give Postfix a validating resolver on this host: see [Postfix](postfix.md#dane-without-a-validating-resolver). Until then an `[[override]]` lets mail out."},
+			{verdict.DANEHidden, "Mail waits: as for the reason of that host above it. With a validating resolver for Postfix on this host it goes to the others: see [Postfix](postfix.md#dane-without-a-validating-resolver). Until then an `[[override]]` lets mail out."},
 			{verdict.EncryptAll, "A host without TLS gets no mail from you. A validating resolver for Postfix would change that."},
 			{verdict.InsecureEncrypt, nothing + " A validating resolver for Postfix would have the certificates checked."},
 			{verdict.InsecureUnused, nothing + " A validating resolver for Postfix would have DANE used."},

@@ -76,9 +76,12 @@ func (o Outcome) String() string {
 	return fmt.Sprintf("outcome(%d)", uint8(o))
 }
 
-// Answer is the answer to one DNS question, with its proof. Outcome Failed
-// always has Proof Bogus or Indeterminate; the others have Indeterminate only
-// where no validator works, so that their records may be read but prove nothing.
+// Answer is the answer to one DNS question, with its proof. The outcomes other than
+// Failed have Proof Indeterminate only where no validator works, so that their records
+// may be read but prove nothing. Failed is never Secure. Indeterminate says no more than
+// that, Bogus that an answer came and does not hold. Insecure, which only address lookups
+// have, says that the name itself is in a zone that a signed parent proves unsigned: what
+// the answer would be is not known, but it would be insecure.
 type Answer[T any] struct {
 	Outcome Outcome
 	Proof   Proof

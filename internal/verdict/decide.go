@@ -280,6 +280,9 @@ func (d *decision) daneSome(t *tally) (Verdict, Source) {
 // and the ones that work are not lost with it (RFC 7672 §2.1.2).
 func (d *decision) daneUnknown(t *tally) (Verdict, Source) {
 	v, source := d.demand()
+	if v == nil && t.hidden() < 0 && t.of(unusable) == 0 && !d.native() {
+		return nil, FromNothing // no host has TLSA records that count
+	}
 	if v == nil {
 		d.say(DANESome, d.name(), "")
 		return d.eachDANE(t)
@@ -495,7 +498,7 @@ func (d *decision) prefix() (Verdict, Source) {
 }
 
 // failed returns the deferral that a failure causes; what says what cannot be known.
-func (d *decision) failed(what string, f *Failure) Verdict {
+func (d *decision) failed(what string, f *Failure) Defer {
 	d.provisional = true
 	text := what + ": " + f.Detail
 	if f.Fault == Operator && d.f.Trouble != "" {

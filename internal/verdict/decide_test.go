@@ -53,6 +53,9 @@ func host(name, class string) Host {
 		look(servfail[tlsa.Record]())
 	case "a-fails":
 		h.A, h.AAAA = servfail[netip.Addr](), servfail[netip.Addr]()
+	case "unsigned-dead":
+		h.A, h.AAAA = servfail[netip.Addr](), servfail[netip.Addr]()
+		h.A.Proof, h.AAAA.Proof = Insecure, Insecure
 	case "aaaa-fails":
 		h.AAAA = servfail[netip.Addr]()
 		look(found(Secure, goodTL))
@@ -457,7 +460,7 @@ func TestMonotone(t *testing.T) {
 		func(f Facts) Facts { return f }, sts, func(f Facts) Facts { return prefixed(f, 2) }, byFingerprint,
 		func(f Facts) Facts { return byFingerprint(sts(f)) },
 	} {
-		for _, other := range []string{"usable", "unusable", "none", "unsigned", "gone", "tlsa-fails", "a-fails"} {
+		for _, other := range []string{"usable", "unusable", "none", "unsigned", "gone", "tlsa-fails", "a-fails", "unsigned-dead"} {
 			for _, hidden := range []string{"usable", "unusable"} {
 				open, broken := raise(facts(Secure, other, hidden)), raise(facts(Secure, other, "tlsa-fails"))
 				if o, b := Decide(open), Decide(broken); strictness(b) < min(strictness(o), 1) {
@@ -475,7 +478,7 @@ func TestEveryCodeSpeaks(t *testing.T) {
 		Overridden, OverrideIgnore, MXFailed, MXUnproven, MXNoDomain, MXNull, MXImplicit, MXSecure, MXInsecure, MXNotAsked,
 		DNSSECOff, HostFailed, HostNoAddress, HostInsecure, HostUnproven, AliasInsecure, AliasFailed, TLSAUsable, TLSAUnusable,
 		TLSAAbsent, TLSAInsecure, TLSAFailed, DANEAll, DANESome, DANERaised, DANEEncrypt, DANEInsecureMX, DANENoHost, STSOff,
-		Fingerprints, NoFingerprints, TLSAUnwritable, EncryptAll, InsecureEncrypt, InsecureUnused,
+		Fingerprints, NoFingerprints, DANEHidden, TLSAUnwritable, EncryptAll, InsecureEncrypt, InsecureUnused,
 		STSSkipped, STSAbsent, STSFailed, STSBogus, STSUnfinished, DANENarrowed, STSHeld, STSEnforce, STSTesting, STSNone, STSObserved, STSUnwritable, STSUnlisted,
 		PrefixAll, PrefixObserved, PrefixUnsigned, PrefixMixed, NoHostLeft, NoProof, Unfinished, Nothing,
 	}

@@ -48,14 +48,30 @@ func (d *decision) eachDANE(t *tally) (Verdict, Source) {
 	switch {
 	case d.native():
 		return DANE{}, FromDANE
-	case t.of(usable, unreachable, uncertain) == 0:
+	case t.of(usable) == 0 && t.hidden() < 0:
 		d.say(EncryptAll, d.name(), "")
 		return Encrypt{}, FromDANE
 	}
 	if obstacle := d.unwritable(t); obstacle != "" {
 		return d.impossible(obstacle)
 	}
+	if t.of(usable) == 0 {
+		return d.hiding(t.hidden(), t)
+	}
 	return d.impossible(t.exception(d.f.Hosts))
+}
+
+// hiding is the deferral for a host whose failed lookups may hide TLSA records, where
+// no digest of another host keeps it from being used as if it had none. It departs from
+// RFC 7672 §2.1.2, by which the other hosts would be used: a validating MTA finds out for
+// each, this one waits for whoever can mend the lookup.
+func (d *decision) hiding(host int, t *tally) (Verdict, Source) {
+	what := d.f.Hosts[host].Name + " may have TLSA records that could not be looked up"
+	f := t.hosts[host].failure
+	d.say(DANEHidden, d.f.Hosts[host].Name, f.Detail)
+	v := d.failed(what, f)
+	v.Text += "; a validating resolver would let Postfix use the other hosts"
+	return v, FromDANE
 }
 
 // optionalDANE is for hosts behind unsigned MX records, some of which have TLSA
@@ -141,19 +157,13 @@ func (d *decision) impossible(obstacle string) (Verdict, Source) {
 	return Defer{Fault: Operator, Text: text}, FromDANE
 }
 
-// exception says which host keeps a line of digests from being right for all.
+// exception says which host, beside others with usable records, keeps a line of digests from being right for all.
 func (t *tally) exception(hosts []Host) string {
 	for i, j := range t.hosts {
 		switch j.class {
-		case unreachable, uncertain:
-			if t.of(usable) == 0 {
-				return hosts[i].Name + " may have TLSA records that could not be looked up"
-			}
 		case plain, unusable:
-			if t.of(usable) > 0 {
-				return hosts[i].Name + " has no usable TLSA records, other hosts have"
-			}
-		case usable, gone:
+			return hosts[i].Name + " has no usable TLSA records, other hosts have"
+		case usable, gone, unreachable, uncertain:
 		}
 	}
 	panic("verdict: all hosts are alike")

@@ -119,9 +119,17 @@ func TestFingerprint(t *testing.T) {
 		{"raised by STS, unusable", sts(keyed(Secure, "usable unusable", "3 1 1 a")), "fingerprint", digestList{sum("a")}, Fingerprints, ""},
 		{"raised by prefix", prefixed(keyed(Secure, "usable none", "3 1 1 a"), 2), "fingerprint", digestList{sum("a")}, Fingerprints, ""},
 		{"raised, trust anchor", sts(keyed(Secure, "usable none", "2 1 1 a")), "defer", nil, NoFingerprints, "TLSA 2 1 1"},
-		{"plain, one fails", keyed(Secure, "none tlsa-fails"), "defer", nil, NoFingerprints, "mx1.example.com may have TLSA records that could not be looked up"},
-		{"plain, one A fails", keyed(Secure, "none a-fails"), "defer", nil, NoFingerprints, "mx1.example.com may have"},
-		{"unusable, one fails", keyed(Secure, "unusable tlsa-fails"), "defer", nil, NoFingerprints, "mx1.example.com may have"},
+		{"plain, one fails", keyed(Secure, "none tlsa-fails"), "defer", nil, DANEHidden, "mx1.example.com may have TLSA records that could not be looked up"},
+		{"plain, one A fails", keyed(Secure, "none a-fails"), "defer", nil, DANEHidden, "mx1.example.com may have"},
+		{"unusable, one fails", keyed(Secure, "unusable tlsa-fails"), "defer", nil, DANEHidden, "mx1.example.com may have"},
+		{"plain, one unsigned and dead", keyed(Secure, "none unsigned-dead"), "none", nil, Nothing, "its zone is not signed: no DANE"},
+		{"plain, one unsigned and dead, one fails", keyed(Secure, "none unsigned-dead a-fails"), "defer", nil, DANEHidden, "mx2.example.com may have"},
+		{"plain, only AAAA in doubt", edit(keyed(Secure, "none unsigned-dead"), func(f *Facts) { f.Hosts[1].AAAA = servfail[netip.Addr]() }), "defer", nil, DANEHidden, "mx1.example.com may have"},
+		{"unusable, one unsigned and dead", keyed(Secure, "unusable unsigned-dead"), "encrypt", nil, EncryptAll, ""},
+		{"usable, one unsigned and dead", keyed(Secure, "usable unsigned-dead", "3 1 1 a"), "fingerprint", digestList{sum("a")}, Fingerprints, ""},
+		{"unsigned and dead", keyed(Secure, "unsigned-dead"), "defer", nil, NoHostLeft, "SERVFAIL"},
+		{"plain, one unsigned and dead beside STS", sts(keyed(Secure, "none unsigned-dead")), "secure", nil, DANENarrowed, ""},
+		{"plain, one unsigned and dead, native", edit(keyed(Secure, "none unsigned-dead"), func(f *Facts) { f.Rules.DANE = Native }), "dane", nil, DANESome, ""},
 		{"narrowed by STS", sts(keyed(Secure, "none tlsa-fails")), "secure", nil, DANENarrowed, ""},
 
 		// Rung 5
@@ -164,6 +172,9 @@ func TestFingerprint(t *testing.T) {
 			if v, ok := r.Verdict.(Defer); ok {
 				if !strings.Contains(v.Text, tc.says) {
 					t.Errorf("the deferral says %q, want %q", v.Text, tc.says)
+				}
+				if tc.decisive == DANEHidden && (v.Fault != Remote || !strings.Contains(v.Text, "SERVFAIL") || len(v.Text) > 200 || !r.Provisional || r.TTL > FailureTTL) {
+					t.Errorf("fault %v, %d bytes: %q, for %v", v.Fault, len(v.Text), v.Text, r.TTL)
 				}
 				if tc.decisive == NoFingerprints && (v.Fault != Operator || !strings.Contains(v.Text, wayOut) || len(v.Text) > 200) {
 					t.Errorf("fault %v, %d bytes: %q", v.Fault, len(v.Text), v.Text)

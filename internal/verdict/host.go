@@ -35,6 +35,9 @@ type judgement struct {
 	class   class
 	reason  Reason
 	failure *Failure
+	// unsigned: an unreachable host in a zone that is proven unsigned. It has no TLSA
+	// records that count (RFC 7672 §2.2.2), so that its failure hides none.
+	unsigned bool
 	// records are those that count, of a usable host.
 	records []tlsa.Record
 }
@@ -43,7 +46,11 @@ type judgement struct {
 func judge(h *Host) judgement {
 	a := h.Addresses()
 	if !a.Found && a.Failure != nil {
-		return judgement{class: unreachable, reason: Reason{HostFailed, h.Name, a.Failure.Detail}, failure: a.Failure}
+		j := judgement{class: unreachable, reason: Reason{HostFailed, h.Name, a.Failure.Detail}, failure: a.Failure, unsigned: a.Unsigned}
+		if j.unsigned {
+			j.reason.Detail += "; its zone is not signed: no DANE"
+		}
+		return j
 	}
 	switch a.Proof {
 	case Secure:
@@ -172,6 +179,8 @@ type Addresses struct {
 	Canonical string
 	// Failure is that of a lookup that failed; nil if both were answered.
 	Failure *Failure
+	// Unsigned: whatever failed, the name is in a zone that is proven unsigned.
+	Unsigned bool
 }
 
 // Addresses joins the two address answers. One that fails beside one that was
@@ -182,6 +191,7 @@ func (h *Host) Addresses() Addresses {
 	out.Alias = out.Canonical != ""
 	for _, a := range []*Answer[netip.Addr]{&h.A, &h.AAAA} {
 		if a.Broken() {
+			out.Unsigned = a.Proof == Insecure && (out.Failure == nil || out.Unsigned)
 			if out.Failure == nil {
 				out.Failure = a.Failure
 			}
@@ -234,6 +244,14 @@ func (t *tally) failure() *Failure {
 		}
 	}
 	return nil
+}
+
+// hidden returns the most preferred host of which it is not known whether it has TLSA
+// records that count, or -1.
+func (t *tally) hidden() int {
+	return slices.IndexFunc(t.hosts, func(j judgement) bool {
+		return (j.class == unreachable || j.class == uncertain) && !j.unsigned
+	})
 }
 
 // shortest tracks the least of several lifetimes.

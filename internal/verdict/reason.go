@@ -44,6 +44,7 @@ const (
 
 	Fingerprints    Code = "dane-fingerprint"
 	NoFingerprints  Code = "dane-no-fingerprint"
+	DANEHidden      Code = "dane-hidden"
 	TLSAUnwritable  Code = "tlsa-no-fingerprint"
 	EncryptAll      Code = "dane-encrypt-all"
 	InsecureEncrypt Code = "dane-insecure-mx-encrypt"
@@ -87,7 +88,7 @@ type Reason struct {
 // or this program's own rule does.
 func (c Code) Cite() string {
 	switch c {
-	case MXFailed, TLSAFailed, AliasFailed, HostFailed, DANENoHost, NoHostLeft:
+	case MXFailed, TLSAFailed, AliasFailed, HostFailed, DANENoHost, DANEHidden, NoHostLeft:
 		return "RFC 7672 §2.1.2"
 	case MXUnproven, HostUnproven, NoProof:
 		return "RFC 7672 §2.1.1"
@@ -207,6 +208,8 @@ func (c Code) conclusion() string {
 		return "Postfix's resolver does not validate: hosts are held to the keys of their TLSA records by fingerprint"
 	case NoFingerprints:
 		return "Postfix's resolver does not validate, and fingerprints cannot say what this domain asks"
+	case DANEHidden:
+		return "Postfix's resolver does not validate, and this host may have TLSA records that could not be looked up"
 	case TLSAUnwritable:
 		return "no usable TLSA record of this host can be written as a fingerprint"
 	case EncryptAll:
