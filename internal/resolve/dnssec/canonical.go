@@ -76,6 +76,17 @@ func (n name) suffix(count int) name {
 	return n
 }
 
+// levels lists the names from the one of count+1 labels down to the name itself.
+func (n name) levels(count int) []name {
+	var at [maxName / 2]uint8
+	all := n.offsets(&at)
+	list := make([]name, 0, max(0, all-count))
+	for i := all - count - 1; i >= 0; i-- {
+		list = append(list, n[at[i]:])
+	}
+	return list
+}
+
 // within reports whether the name is the other one or below it.
 func (n name) within(ancestor name) bool {
 	if len(n) < len(ancestor) || !strings.HasSuffix(string(n), string(ancestor)) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/miekg/dns"
@@ -177,6 +178,22 @@ func TestSignedDataIsTheLibrarys(t *testing.T) {
 		}
 		if _, err = set.verify(read, w.now, new(Budget)); err != nil {
 			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
+func TestLevels(t *testing.T) {
+	deepest := name(strings.Repeat("\x01a", 127)) + root
+	for _, c := range []struct {
+		n     name
+		count int
+	}{{root, 0}, {root, 3}, {mustName("a.b.example."), 0}, {mustName("a.b.example."), 1}, {mustName("a.b.example."), 3}, {mustName("a.b.example."), 4}, {deepest, 1}} {
+		var want []name
+		for depth := c.count + 1; depth <= c.n.labels(); depth++ {
+			want = append(want, c.n.suffix(depth))
+		}
+		if got := c.n.levels(c.count); !slices.Equal(got, want) {
+			t.Errorf("%v below %d labels: %v", c.n, c.count, got)
 		}
 	}
 }

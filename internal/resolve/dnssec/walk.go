@@ -41,8 +41,10 @@ func (s *Session) zoneOf(ctx context.Context, n name) (*zone, *Error) {
 	}
 	s.v.used(apex, top)
 	z := top.zone
-	for depth := apex.labels() + 1; depth <= n.labels() && z.proof == verdict.Secure; depth++ {
-		c := n.suffix(depth)
+	for _, c := range n.levels(apex.labels()) {
+		if z.proof != verdict.Secure {
+			break
+		}
 		above := z
 		got := s.v.cuts.get(ctx, c, s.v.now, func() cut { return s.proveCut(ctx, above, c) })
 		s.v.used(c, got)
@@ -69,8 +71,11 @@ func (s *Session) sendAhead(ctx context.Context, n name, from int) {
 		return
 	}
 	sent := 0
-	for depth := from + 1; depth <= n.labels() && sent < mostAhead; depth++ {
-		if c := n.suffix(depth); !s.v.cuts.known(c, now) {
+	for _, c := range n.levels(from) {
+		if sent == mostAhead {
+			break
+		}
+		if !s.v.cuts.known(c, now) {
 			s.begin(ctx, question(c, dns.TypeDS, 0))
 			sent++
 		}
@@ -98,8 +103,11 @@ func (s *Session) prefetch(ctx context.Context, n name, rtype uint16) {
 		s.begin(ctx, question(apex, dns.TypeDNSKEY, 0))
 	}
 	sent := 0
-	for depth := apex.labels() + 1; depth <= n.labels() && sent < mostAhead; depth++ {
-		if c := n.suffix(depth); !c.underscored() && !s.v.cuts.known(c, now) {
+	for _, c := range n.levels(apex.labels()) {
+		if sent == mostAhead {
+			break
+		}
+		if !c.underscored() && !s.v.cuts.known(c, now) {
 			s.begin(ctx, question(c, dns.TypeDS, 0))
 			s.begin(ctx, question(c, dns.TypeDNSKEY, 0))
 			sent++
