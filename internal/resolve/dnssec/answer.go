@@ -107,6 +107,7 @@ func unanswerable(rrtype uint16) bool {
 // the end, it returns the name to go on with.
 func (l *lookup) resolve(ctx context.Context, n name) (Answer, name) {
 	var first Answer
+	var doubted []*message
 	for again := 0; again < tries; {
 		q := question(n, l.rtype, again)
 		m, err := l.s.ask(ctx, q)
@@ -119,9 +120,13 @@ func (l *lookup) resolve(ctx context.Context, n name) (Answer, name) {
 		try := l.clone()
 		a, next := try.read(ctx, m, n)
 		if a.Err == nil || a.Err.passing() && again == 0 {
+			if a.Err == nil {
+				l.s.excuse(doubted)
+			}
 			*l = *try
 			return a, next
 		}
+		doubted = append(doubted, m)
 		if first.Err == nil {
 			first = a
 			l.refresh(a)

@@ -474,6 +474,42 @@ func TestBudgetIsShared(t *testing.T) {
 	}
 }
 
+// TestOneLiarDoesNotUseUpTheFailures: the server that is asked first damages every reply,
+// and another does not.
+func TestOneLiarDoesNotUseUpTheFailures(t *testing.T) {
+	for _, zone := range []string{"example.com.", "example.net."} {
+		w := standard(t)
+		z := w.zones[zone]
+		for i := range 2 * MaxFailures {
+			z.add(fmt.Sprintf("h%d A 192.0.2.1", i))
+		}
+		w.tamper = func(q Query, m *dns.Msg) *dns.Msg {
+			if q.Again > 0 {
+				return m
+			}
+			for _, section := range [][]dns.RR{m.Answer, m.Ns} {
+				for i, rr := range section {
+					if sig, ok := rr.(*dns.RRSIG); ok {
+						c := *sig
+						c.OrigTtl++
+						section[i] = &c
+					}
+				}
+			}
+			return m
+		}
+		s := w.validator().Session(w)
+		defer s.Close()
+		for i := range 2 * MaxFailures {
+			want(t, s.Lookup(t.Context(), fmt.Sprintf("h%d.%s", i, zone), dns.TypeA), verdict.Found, verdict.Secure)
+		}
+		want(t, s.Lookup(t.Context(), "nowhere."+zone, dns.TypeA), verdict.NXDomain, verdict.Secure)
+		if got := s.Spent(); got.Failures != 0 || got.Checks < 4*MaxFailures {
+			t.Errorf("spent %+v", got)
+		}
+	}
+}
+
 // TestManyHosts: a destination with many hosts, as good zones have, fits the budget.
 func TestManyHosts(t *testing.T) {
 	for _, zone := range []string{"example.com.", "example.net.", "example.org."} {

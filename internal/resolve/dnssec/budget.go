@@ -20,7 +20,8 @@ const (
 	// MaxChecks bounds the signatures that are checked, counted at the price of
 	// the dearest kind: 64 of ECDSA P-384, or six times as many of P-256.
 	MaxChecks = 64
-	// MaxFailures bounds the signature checks that fail.
+	// MaxFailures bounds the signature checks that fail, but for those of a reply in whose
+	// place another held.
 	MaxFailures = 16
 	// MaxHashes bounds the NSEC3 hashes, counted at the price of one with the most
 	// iterations that are acted upon; zones without iterations have 51 times as many.
@@ -80,7 +81,7 @@ const (
 )
 
 // Budget is what is left to spend on one destination. All its questions share it,
-// and no restart gives anything back. The zero value is a full one. It is safe for
+// and no restart gives anything back but failures that were a server's. The zero value is a full one. It is safe for
 // concurrent use.
 //
 // It also keeps what was paid for: a signature is checked once, and a name is hashed
@@ -91,6 +92,8 @@ type Budget struct {
 	units  int
 	blocks int
 	over   bool // the work is spent
+	// failed counts the checks of a set that failed.
+	failed map[*rrset]int
 	checks map[[sha256.Size]byte]outcome
 	hashed map[string]hash
 }
@@ -204,17 +207,33 @@ func (b *Budget) check(id [sha256.Size]byte, price, octets int) (known outcome, 
 	return known, true
 }
 
-// checked notes how a check ended.
-func (b *Budget) checked(id [sha256.Size]byte, err error) {
+// checked notes how a check of a set ended.
+func (b *Budget) checked(id [sha256.Size]byte, set *rrset, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.checks == nil {
 		b.checks = make(map[[sha256.Size]byte]outcome)
+		b.failed = make(map[*rrset]int)
 	}
 	b.checks[id] = good
 	if err != nil {
 		b.checks[id] = bad
+		b.failed[set]++
 		b.spent.Failures++
+	}
+}
+
+// excuse gives the failures of a reply back, since another to the same question holds: one
+// server that lies, or is broken, must not use up what there is for all. The work and the
+// price of the checks stay spent.
+func (b *Budget) excuse(m *message) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, section := range []section{m.answer, m.authority} {
+		for _, set := range section {
+			b.spent.Failures -= b.failed[set]
+			delete(b.failed, set)
+		}
 	}
 }
 

@@ -20,7 +20,7 @@ func TestBudgetByPrice(t *testing.T) {
 			if known, ok := b.check(id, c.price, 0); known != unchecked || !ok {
 				break
 			}
-			b.checked(id, nil)
+			b.checked(id, nil, nil)
 			made++
 		}
 		if made != c.want {
@@ -41,7 +41,7 @@ func TestBudgetByPrice(t *testing.T) {
 			break
 		}
 		if known == unchecked {
-			large.checked(id, nil)
+			large.checked(id, nil, nil)
 		}
 		made++
 	}
@@ -55,7 +55,7 @@ func TestBudgetByPrice(t *testing.T) {
 		if _, ok := b.check(id, priceCheap, 0); !ok {
 			t.Fatalf("no check after %d failures", i)
 		}
-		b.checked(id, errors.New("bad"))
+		b.checked(id, nil, errors.New("bad"))
 	}
 	if _, ok := b.check(sha256.Sum256(nil), priceCheap, 0); ok {
 		t.Error("one more check after the last failure")
@@ -101,7 +101,7 @@ func TestWorkIsCommon(t *testing.T) {
 	// The same signature again costs the time for its data, and the same hash something.
 	b = Budget{}
 	kinds["signatures"](&b)
-	b.checked(id(0), nil)
+	b.checked(id(0), nil, nil)
 	kinds["hashes"](&b)
 	before := b.Spent().Work
 	kinds["signatures"](&b)

@@ -122,13 +122,15 @@ func (s *Session) landed(q Query) bool {
 // for is not counted: its upstream does not know whom this one should avoid.
 func (s *Session) insist(ctx context.Context, q Query, holds func(*message) *Error) *Error {
 	var first *Error
+	var doubted []*message
 	for q.Again = 0; q.Again < tries; {
 		m, err := s.ask(ctx, q)
 		if err == nil {
-			err = holds(m)
-		}
-		if err == nil {
-			return nil
+			if err = holds(m); err == nil {
+				s.excuse(doubted)
+				return nil
+			}
+			doubted = append(doubted, m)
 		}
 		if first == nil {
 			first = err.copy()
@@ -142,6 +144,13 @@ func (s *Session) insist(ctx context.Context, q Query, holds func(*message) *Err
 		}
 	}
 	return first
+}
+
+// excuse gives the failures of replies back in whose place another holds.
+func (s *Session) excuse(doubted []*message) {
+	for _, m := range doubted {
+		s.budget.excuse(m)
+	}
 }
 
 // begin sends a question whose reply will be asked for later.

@@ -173,7 +173,7 @@ func (set *rrset) tryKeys(sig *signature, z *keys, b *Budget) (*key, *Error) {
 		err = errSignature
 		if known == unchecked {
 			err = v.verify(data, sig.octets)
-			b.checked(id, err)
+			b.checked(id, set, err)
 		}
 		if err == nil {
 			return k, nil
