@@ -237,9 +237,12 @@ func remedy(e *dnssec.Error, srv *server, now time.Time) string {
 		return fmt.Sprintf("check this host's clock, which says %s", now.UTC().Format(time.RFC3339))
 	case dnssec.NoSignature, dnssec.NoDenial:
 		return "it does not pass DNSSEC records on: let it (dnsmasq: proxy-dnssec; systemd-resolved: ask another than its stub), or name another in [dns] servers, or " + giveUpDNSSEC
+	case dnssec.NoKeys:
+		return "it passes no keys of the root on: let it pass DNSSEC records on, or name another in [dns] servers, or " + giveUpDNSSEC
 	case dnssec.NoKey:
-		return "it passes no keys of the root on that match a trust anchor: let it pass DNSSEC records on, or name another in [dns] servers; if `dig +cd . DNSKEY @" +
-			srv.addr.Addr().String() + "` shows keys, renew the anchors (Debian: apt upgrade dns-root-data; or [dns] trust_anchors)"
+		return "the keys of the root that it passes on do not match a trust anchor: renew them (Debian: apt upgrade dns-root-data; or [dns] trust_anchors; then reload), or, if they are up to date, distrust it and name another in [dns] servers"
+	case dnssec.NoAnchor:
+		return "no server can help: none of the trust anchors is of a kind that can be checked here; name others in [dns] trust_anchors, or leave it out, then reload"
 	case dnssec.BadSignature:
 		return "what it sends of the root matches no trust anchor: renew them (Debian: apt upgrade dns-root-data; or [dns] trust_anchors), or, if they are up to date, distrust it and name another in [dns] servers"
 	}

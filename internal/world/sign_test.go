@@ -291,7 +291,7 @@ mx      A 192.0.2.66
 // TestStripping: to a validator a resolver that knows nothing of DNSSEC is one that
 // strips it.
 func TestStripping(t *testing.T) {
-	for behaviour, why := range map[world.Behaviour]dnssec.Why{world.Strips: dnssec.NoSignature, world.StripsAll: dnssec.NoKey} {
+	for behaviour, why := range map[world.Behaviour]dnssec.Why{world.Strips: dnssec.NoSignature, world.StripsAll: dnssec.NoKeys} {
 		inWorld(t, "zone example. secure"+contents, func(t *testing.T, w *world.World, lookup func(string, uint16) dnssec.Answer) {
 			w.DNS.Behave("", behaviour)
 			got := lookup("mx.example.", dns.TypeA)
