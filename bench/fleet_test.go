@@ -259,7 +259,9 @@ func since(now, before today) today {
 // domain that is asked for r times a second, is worked out once in 0.8 T + 1/r, by the
 // first question after four fifths of its life; that question has to wait if it comes
 // after the end of it, which happens with a probability of exp(-0.2 T r).
-type expected struct{ hits, flights float64 }
+//
+// So it is kept for 0.8 T and until that question, but no longer than T, of each cycle.
+type expected struct{ hits, flights, kept float64 }
 
 func (f *traffic) expect(perDay float64) (x expected) {
 	before := 0.0
@@ -272,9 +274,10 @@ func (f *traffic) expect(perDay float64) (x expected) {
 			// What is known of hosts is between no and half of its life old.
 			ttl = min(ttl, 0.75*float64(f.hostTTL[p]))
 		}
-		flights := 1 / (0.8*ttl + 1/r)
+		flights, late := 1/(0.8*ttl+1/r), math.Exp(-0.2*ttl*r)
 		x.flights += flights
-		x.hits += r - flights*math.Exp(-0.2*ttl*r)
+		x.hits += r - flights*late
+		x.kept += flights * (0.8*ttl + (1-late)/r)
 	}
 	x.hits /= perDay / day.Seconds()
 	return x
@@ -331,11 +334,12 @@ func (f *traffic) extrapolate(text *strings.Builder, days []today) {
 		rows = append(rows, []string{
 			fmt.Sprintf("%.1f million", n/1e6), fmt.Sprintf("%.0f", n/day.Seconds()), fmt.Sprintf("%.2f %%", 100*x.hits),
 			fmt.Sprintf("%.0f", (1-x.hits)*n/day.Seconds()), fmt.Sprintf("%.0f", x.flights), fmt.Sprintf("%.0f", x.flights*each),
+			fmt.Sprintf("%.0f", x.kept),
 		})
 	}
 	measured := float64(last.misses+last.refreshes) / day.Seconds()
 	fmt.Fprintf(text, "\nA verdict that holds for T, of a domain asked for r times a second, is worked out once in 0.8 T + 1/r seconds, and the question that causes it has to wait with a probability of exp(-0.2 T r). ")
 	fmt.Fprintf(text, "Summed over all domains that gives the table; its first row is the simulated traffic, of which the last day had %.2f %% hits and %.1f domains worked out a second. A domain worked out cost %.1f questions.\n\n",
 		100*float64(last.hits)/float64(last.deliveries), measured, each)
-	text.WriteString(markdown([]string{"deliveries a day", "a second", "hits", "waiting, a second", "worked out, a second", "DNS questions a second"}, rows))
+	text.WriteString(markdown([]string{"deliveries a day", "a second", "hits", "waiting, a second", "worked out, a second", "DNS questions a second", "verdicts kept"}, rows))
 }
