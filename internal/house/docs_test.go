@@ -187,12 +187,15 @@ func sources(t *testing.T) (*token.FileSet, map[string]*ast.File) {
 	return set, files
 }
 
-// TestLogMessages: every record that the daemon can write is in
-// docs/operations.md, and the levels there are those of the code.
+// TestLogMessages: every record that policyd can write is in docs/operations.md, and
+// what the milter writes beside those in docs/milter.md; the levels there are those of
+// the code.
 func TestLogMessages(t *testing.T) {
 	listed := make(map[string]string)
-	for _, row := range table(t, "docs/operations.md", "### Every record") {
-		listed[row[0]] = row[1]
+	for _, name := range []string{"docs/operations.md", "docs/milter.md"} {
+		for _, row := range table(t, name, "### Every record") {
+			listed[row[0]] = row[1]
+		}
 	}
 	found := make(map[string]bool)
 	_, files := sources(t)

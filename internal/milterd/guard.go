@@ -108,7 +108,7 @@ func (g *Guard) Accept() (net.Conn, error) {
 		if errors.Is(err, net.ErrClosed) || g.isClosed() {
 			return nil, fmt.Errorf("milterd: %w", net.ErrClosed)
 		}
-		g.seldom.Do(func() { g.log.Warn("a connection cannot be accepted; trying again", "error", err) })
+		g.seldom.Do(func() { g.log.Error("accept failed, trying again", "error", err) })
 		if !g.wait(pause) {
 			return nil, fmt.Errorf("milterd: %w", net.ErrClosed)
 		}

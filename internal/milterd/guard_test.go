@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -229,14 +230,15 @@ func TestGuardTimes(t *testing.T) {
 				c, peer := pipe(g)
 				defer peer.Close()
 				start := time.Now()
-				go func() {
+				var writing sync.WaitGroup
+				writing.Go(func() {
 					for i := range tc.say {
-						time.Sleep(tc.pauses)
+						<-time.After(tc.pauses)
 						if _, err := peer.Write(tc.say[i : i+1]); err != nil {
 							return
 						}
 					}
-				}()
+				})
 				_, err := io.Copy(io.Discard, c)
 				if took := time.Since(start).Round(4 * time.Second); err != nil || took != tc.want.Round(4*time.Second) {
 					t.Errorf("ended after %v with %v, want %v", took, err, tc.want)
@@ -245,6 +247,7 @@ func TestGuardTimes(t *testing.T) {
 					t.Errorf("stats %+v", g.Stats())
 				}
 				c.Close()
+				writing.Wait()
 			})
 		})
 	}

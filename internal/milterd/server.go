@@ -1,0 +1,201 @@
+package milterd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/d--j/go-milter"
+	"golang.org/x/time/rate"
+
+	"tlsverdict/internal/nexthop"
+)
+
+// maxPrefetch bounds the questions under way that nobody waits for.
+const maxPrefetch = 64
+
+// Options are what a Server is made of and keeps.
+type Options struct {
+	// Settings are required; SetSettings changes them.
+	Settings *Settings
+	// MaxConnections bounds the open connections of each listener.
+	MaxConnections int
+	// Log is required.
+	Log *slog.Logger
+}
+
+// Server serves milter connections. Make it with New.
+type Server struct {
+	log      *slog.Logger
+	limit    int
+	settings atomic.Pointer[Settings]
+	counters counters
+	library  *milter.Server
+
+	// background is what questions run under; cancel ends them.
+	background context.Context
+	cancel     context.CancelFunc
+	asking     sync.WaitGroup
+	ahead      chan struct{}
+	seldom     rate.Sometimes
+
+	mu     sync.Mutex
+	guards []*Guard
+	// closed says that no connections are taken, stopped that no questions are.
+	closed, stopped bool
+}
+
+// New returns a Server that serves nothing yet.
+func New(opt Options) *Server {
+	s := &Server{log: opt.Log, limit: opt.MaxConnections, ahead: make(chan struct{}, maxPrefetch), seldom: rate.Sometimes{Interval: time.Minute}}
+	s.background, s.cancel = context.WithCancel(context.Background())
+	s.settings.Store(opt.Settings)
+	options := []milter.Option{
+		milter.WithDynamicMilter(func(uint32, milter.OptAction, milter.OptProtocol, milter.DataSize) milter.Milter {
+			return &session{server: s}
+		}),
+		milter.WithActions(actions), milter.WithProtocols(protocol), milter.WithNegotiationCallback(negotiate),
+		milter.WithMacroRequest(milter.StageMail, []milter.MacroName{milter.MacroAuthType, milter.MacroAuthAuthen}),
+		milter.WithMacroRequest(milter.StageRcpt, []milter.MacroName{milter.MacroRcptMailer, milter.MacroRcptHost, milter.MacroRcptAddr}),
+		milter.WithMacroRequest(milter.StageEOM, []milter.MacroName{milter.MacroQueueId}),
+	}
+	s.library = milter.NewServer(options...)
+	return s
+}
+
+// SetSettings puts other settings in force for messages that begin from now on.
+func (s *Server) SetSettings(set *Settings) { s.settings.Store(set) }
+
+// Serve serves a listener until Shutdown, which makes it return nil, or until the
+// listener is lost. It may be called for several.
+func (s *Server) Serve(l net.Listener) error {
+	g := NewGuard(l, s.limit, s.log)
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return errors.Join(g.Close(), net.ErrClosed)
+	}
+	s.guards = append(s.guards, g)
+	s.mu.Unlock()
+	err := s.library.Serve(g)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	return fmt.Errorf("milterd: %w", err)
+}
+
+// Shutdown takes no more connections, ends those that have no message under way,
+// and waits for the others until ctx ends; they are then cut off, and the error is
+// ctx's. A cut-off MTA defers.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	s.closed = true
+	guards := s.guards
+	s.mu.Unlock()
+	for _, g := range guards {
+		g.Drain()
+	}
+	err := s.library.Shutdown(ctx)
+	if errors.Is(err, net.ErrClosed) {
+		// A listener that was lost is closed already.
+		err = nil
+	}
+	s.mu.Lock()
+	s.stopped = true
+	s.mu.Unlock()
+	s.cancel()
+	s.asking.Wait()
+	return err
+}
+
+// spawn runs a question beside the callbacks, unless the end has come.
+func (s *Server) spawn(f func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped {
+		return false
+	}
+	s.asking.Go(f)
+	return true
+}
+
+func (s *Server) guardStats() GuardStats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all GuardStats
+	for _, g := range s.guards {
+		one := g.Stats()
+		all.Open += one.Open
+		all.Accepted += one.Accepted
+		all.Refused += one.Refused
+		all.Malformed += one.Malformed
+		all.Slow += one.Slow
+	}
+	return all
+}
+
+// What is asked of the MTA. Headers are always looked at: which of them matter may
+// change while a connection is open.
+const (
+	actions  = milter.OptAddHeader | milter.OptChangeHeader | milter.OptQuarantine | milter.OptSetMacros
+	protocol = milter.OptNoConnect | milter.OptNoHelo | milter.OptNoBody | milter.OptNoUnknown | milter.OptNoData |
+		milter.OptNoEOH | milter.OptNoHeaderReply | milter.OptNoMailReply
+)
+
+// negotiate takes what the MTA offers. What it lacks is missed when it is needed,
+// not before: an MTA without quarantine can still refuse.
+func negotiate(mtaVersion, own uint32, mtaActions, ownActions milter.OptAction, mtaProtocol, ownProtocol milter.OptProtocol, size milter.DataSize) (uint32, milter.OptAction, milter.OptProtocol, milter.DataSize, error) {
+	if mtaVersion < 2 {
+		return 0, 0, 0, 0, fmt.Errorf("milterd: the MTA speaks version %d of the protocol; 2 and later are understood", mtaVersion)
+	}
+	return min(mtaVersion, own), mtaActions & ownActions, mtaProtocol & ownProtocol, size, nil
+}
+
+// prefetch asks for a next hop in the background, if there is room.
+func (s *Server) prefetch(set *Settings, h hop) {
+	for _, d := range h.dests {
+		select {
+		case s.ahead <- struct{}{}:
+		default:
+			s.counters.unprefetched.Add(1)
+			return
+		}
+		s.counters.prefetched.Add(1)
+		started := s.spawn(func() {
+			defer func() { <-s.ahead }()
+			ctx, cancel := context.WithTimeout(s.background, set.Deadline)
+			defer cancel()
+			// Who needs the answer asks again, and sees the error.
+			_, _ = s.ask(ctx, set, d)
+		})
+		if !started {
+			<-s.ahead
+		}
+	}
+}
+
+// ask asks for one destination. A panic of the Asker is an error: it runs in a
+// goroutine in which one would end the process.
+func (s *Server) ask(ctx context.Context, set *Settings, d nexthop.Destination) (v Verdict, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.counters.panics.Add(1)
+			s.log.Error("a callback of the milter panicked; the mail is deferred", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			v, err = Verdict{}, ErrNoVerdict
+		}
+	}()
+	s.counters.asked.Add(1)
+	r, err := set.Asker.Ask(ctx, d)
+	if err != nil {
+		return Verdict{}, err
+	}
+	return Judge(r)
+}

@@ -1,0 +1,546 @@
+package milterd
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/d--j/go-milter"
+
+	"tlsverdict/internal/explain"
+	"tlsverdict/internal/nexthop"
+	"tlsverdict/postfixmap"
+)
+
+// oracle answers by a table: "secure mta-sts"; what it does not have is none.
+type oracle struct {
+	mu      sync.Mutex
+	answers map[string]string
+	asked   map[string]int
+	// hold, when not nil, keeps answers back until it is closed.
+	hold chan struct{}
+}
+
+func (o *oracle) Ask(ctx context.Context, d nexthop.Destination) (*explain.Report, error) {
+	o.mu.Lock()
+	text, ok := o.answers[d.String()]
+	if o.asked == nil {
+		o.asked = make(map[string]int)
+	}
+	o.asked[d.String()]++
+	hold := o.hold
+	o.mu.Unlock()
+	if hold != nil {
+		select {
+		case <-hold:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	switch text {
+	case "down":
+		return nil, ErrNoVerdict
+	case "panic":
+		panic("a defect")
+	}
+	if !ok {
+		text = "none none"
+	}
+	verdict, source, _ := strings.Cut(text, " ")
+	return &explain.Report{
+		Verdict: verdict, Source: source, Replies: map[string]string{"postfix": "OK"},
+		Reasons: []explain.Reason{{Subject: d.Name, Text: "because", Cite: "RFC 8461 §2"}},
+	}, nil
+}
+
+func (o *oracle) times(dest string) int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.asked[dest]
+}
+
+// internet is what the oracle of most tests knows.
+func internet() *oracle {
+	return &oracle{answers: map[string]string{
+		"dane.example": "dane-only dane", "sts.example": "secure mta-sts", "encrypt.example": "encrypt dane",
+		"some.example": "dane dane", "bogus.example": "defer none", "down.example": "down", "[relay.example]:587": "secure mta-sts",
+		"relay-a.example": "dane-only dane", "relay-b.example": "encrypt dane", "broken.example": "panic",
+	}}
+}
+
+func settings(t testing.TB, o Asker, action Action) *Settings {
+	return &Settings{
+		Rules:    Rules{{Line: 7, Sender: pattern(t, "*@legal.example.com"), Recipient: pattern(t, "*"), Minimum: Authenticated, Action: action}},
+		Asker:    o,
+		Deadline: 10 * time.Second, LocalMailers: map[string]bool{"local": true}, LocalDomains: map[string]bool{"here.example": true},
+	}
+}
+
+// mta is a mail server that talks to a milter.
+type mta struct {
+	t      *testing.T
+	server *Server
+	bag    *milter.MacroBag
+	*milter.ClientSession
+}
+
+func serve(t *testing.T, set *Settings) (*Server, net.Listener) {
+	t.Helper()
+	l := listen(t)
+	s := New(Options{Settings: set, MaxConnections: 2000, Log: quiet()})
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(l) }()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := s.Shutdown(ctx); err != nil {
+			t.Errorf("shutdown: %v", err)
+		}
+		if err := <-done; err != nil {
+			t.Errorf("serve: %v", err)
+		}
+	})
+	return s, l
+}
+
+func connect(t *testing.T, l net.Listener, options ...milter.Option) *mta {
+	t.Helper()
+	bag := milter.NewMacroBag()
+	c, err := milter.NewClient("tcp", l.Addr().String(), options...).Session(bag)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	m := &mta{t: t, bag: bag, ClientSession: c}
+	m.expect("continue")(c.Conn("client.example", milter.FamilyInet, 4000, "192.0.2.1"))
+	m.expect("continue")(c.Helo("client.example"))
+	return m
+}
+
+func start(t *testing.T, set *Settings, options ...milter.Option) *mta {
+	s, l := serve(t, set)
+	m := connect(t, l, options...)
+	m.server = s
+	return m
+}
+
+// words is an answer as a test writes it: "continue", or the reply.
+func words(a *milter.Action, err error) string {
+	switch {
+	case err != nil:
+		return "error: " + err.Error()
+	case a.Type == milter.ActionRejectWithCode || a.Type == milter.ActionTempFail || a.Type == milter.ActionReject:
+		return a.SMTPReply
+	}
+	return strings.ToLower(a.String())
+}
+
+func (m *mta) expect(prefix string) func(*milter.Action, error) {
+	return func(a *milter.Action, err error) {
+		m.t.Helper()
+		if got := words(a, err); !strings.HasPrefix(got, prefix) {
+			m.t.Fatalf("the milter says %q, want %q", got, prefix)
+		}
+	}
+}
+
+func (m *mta) mail(from, args string) {
+	m.t.Helper()
+	m.expect("continue")(m.Mail(from, args))
+}
+
+// rcpt sends one recipient; an empty mailer is an MTA that does not say.
+func (m *mta) rcpt(to, mailer, host, want string) {
+	m.t.Helper()
+	m.bag.Set(milter.MacroRcptMailer, mailer)
+	m.bag.Set(milter.MacroRcptHost, host)
+	m.expect(want)(m.Rcpt(to, ""))
+}
+
+// end sends headers and the end of the message.
+func (m *mta) end(want string, headers ...string) []milter.ModifyAction {
+	m.t.Helper()
+	m.expect("continue")(m.DataStart())
+	for _, h := range headers {
+		name, value, _ := strings.Cut(h, ":")
+		m.expect("continue")(m.HeaderField(name, value, nil))
+	}
+	m.expect("continue")(m.HeaderEnd())
+	mods, a, err := m.BodyReadFrom(strings.NewReader("text\r\n"))
+	m.expect(want)(a, err)
+	return mods
+}
+
+// TestSessionRefusals: each recipient gets its own answer.
+func TestSessionRefusals(t *testing.T) {
+	m := start(t, settings(t, internet(), Reject))
+	m.mail("a@legal.example.com", "")
+	m.rcpt("b@sts.example", "smtp", "sts.example", "continue")
+	m.rcpt("b@dane.example", "smtp", "dane.example", "continue")
+	m.rcpt("b@plain.example", "smtp", "plain.example", "550 5.7.10 mail to plain.example must not leave here without TLS to a server that proves who it is: "+
+		"it promises no TLS; plain.example: because (RFC 8461 section 2)")
+	m.rcpt("b@encrypt.example", "smtp", "encrypt.example", "550 5.7.10 mail to encrypt.example must not leave here")
+	m.rcpt("b@some.example", "smtp", "some.example", "550 5.7.10 mail to some.example must not leave here without TLS to a server that proves who it is: only some of its hosts")
+	m.rcpt("b@bogus.example", "smtp", "bogus.example", "451 4.4.3 mail to bogus.example")
+	m.rcpt("b@down.example", "smtp", "down.example", "451 4.4.3 mail to down.example")
+	m.rcpt("b@broken.example", "smtp", "broken.example", "451 4.4.3 mail to broken.example")
+	m.rcpt("b@[192.0.2.9]", "smtp", "[192.0.2.9]", "550 5.7.10 mail to [192.0.2.9]")
+	m.rcpt("root", "local", "here.example", "continue")
+	if mods := m.end("accept"); len(mods) != 0 {
+		t.Errorf("modifications: %v", mods)
+	}
+	// Another sender, on the same connection.
+	m.mail("a@example.com", "")
+	m.rcpt("b@plain.example", "smtp", "plain.example", "continue")
+	m.end("accept")
+	if c := &m.server.counters; c.rejected.Load() != 4 || c.tempfailed.Load() != 3 || c.local.Load() != 1 || c.panics.Load() != 1 || c.messages.Load() != 2 {
+		t.Errorf("rejected %d tempfailed %d local %d panics %d", c.rejected.Load(), c.tempfailed.Load(), c.local.Load(), c.panics.Load())
+	}
+	m.server.LogCounters()
+}
+
+// TestSessionActions: the other actions, and what the message gets.
+func TestSessionActions(t *testing.T) {
+	for action, want := range map[Action]string{Tempfail: "451 4.7.10", Hold: "continue", Annotate: "continue"} {
+		t.Run(action.String(), func(t *testing.T) {
+			set := settings(t, internet(), action)
+			set.Header = "X-TLS-Verdict"
+			m := start(t, set)
+			m.mail("a@legal.example.com", "")
+			m.rcpt("b@sts.example", "smtp", "sts.example", "continue")
+			m.rcpt("b@plain.example", "smtp", "plain.example", want)
+			var got []string
+			for _, mod := range m.end("accept", "Subject: x", "x-tls-verdict: forged", "X-TLS-Verdict: forged too") {
+				got = append(got, mod.String())
+			}
+			want := []string{
+				`ChangeHeader 2 "X-TLS-Verdict" ""`, `ChangeHeader 1 "X-TLS-Verdict" ""`,
+				`AddHeader "X-TLS-Verdict" "sts.example; verdict=secure; source=mta-sts; protection=authenticated"`,
+			}
+			if action != Tempfail {
+				want = append(want, `AddHeader "X-TLS-Verdict" "plain.example; verdict=none; source=none; protection=none; unmet"`)
+			}
+			if action == Hold {
+				want = slices.Insert(want, 0, `Quarantine "mail to plain.example must not leave here without TLS to a server that proves who it is: it promises no TLS; plain.example: because (RFC 8461 section 2)"`)
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("modifications:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+			}
+		})
+	}
+}
+
+// TestSessionWithoutActions: an MTA that cannot hold defers, and one that cannot
+// remove headers gets none beside the forged ones.
+func TestSessionWithoutActions(t *testing.T) {
+	set := settings(t, internet(), Hold)
+	set.Header = "X-TLS-Verdict"
+	m := start(t, set, milter.WithActions(milter.OptAddHeader), milter.WithMaximumVersion(2), milter.WithProtocols(milter.OptNoBody))
+	m.mail("a@legal.example.com", "")
+	m.rcpt("b@plain.example", "smtp", "plain.example", "continue")
+	m.end("451 4.7.10")
+	m.mail("a@example.com", "")
+	m.rcpt("b@plain.example", "smtp", "plain.example", "continue")
+	if mods := m.end("accept", "X-TLS-Verdict: forged"); len(mods) != 0 {
+		t.Errorf("modifications: %v", mods)
+	}
+}
+
+// TestSessionLocalSubmission: an MTA that names no mailer gets no refusal of a
+// recipient, but one of the message at its end.
+func TestSessionLocalSubmission(t *testing.T) {
+	m := start(t, settings(t, internet(), Reject))
+	m.mail("a@legal.example.com", "")
+	for _, to := range []string{"b@plain.example", "b@sts.example", "b@bogus.example", "root", "b@here.example", "b@other.example"} {
+		m.rcpt(to, "", "", "continue")
+	}
+	m.end("550 5.7.10 mail to plain.example must not leave here without TLS to a server that proves who it is: it promises no TLS; " +
+		"plain.example: because (RFC 8461 section 2) (and 1 more)")
+	m.mail("a@legal.example.com", "")
+	m.rcpt("root", "", "", "continue")
+	m.rcpt("b@here.example", "", "", "continue")
+	m.rcpt("b@sts.example", "", "", "continue")
+	m.end("accept")
+}
+
+// TestSessionNextHop: what the MTA will use is judged, not what the sender wrote.
+func TestSessionNextHop(t *testing.T) {
+	m := start(t, settings(t, internet(), Reject))
+	m.mail("a@legal.example.com", "")
+	m.rcpt("b@plain.example", "relay", "[relay.example]:587", "continue")
+	m.rcpt("b@sts.example", "smtp", "[other.example]", "550 5.7.10 mail to sts.example by way of [other.example] must not leave here")
+	m.rcpt("b@STS.example", "esmtp", "sts.example.", "continue")
+	m.rcpt("b@sts.example", "esmtp", "[192.0.2.1]", "550 5.7.10 mail to sts.example by way of [192.0.2.1]")
+	m.rcpt("b@x.example", "smtp", "relay-a.example, relay-b.example", "550 5.7.10")
+	m.rcpt("b@x.example", "esmtp", "relay-a.example.:sts.example.", "continue")
+	m.rcpt("b@x.example", "smtp", "a..b", "451 4.4.3")
+	m.rcpt("b@sts.example", "LOCAL", "", "continue")
+	m.end("accept")
+}
+
+// TestSessionHeaders: rules that look at headers are decided at the end.
+func TestSessionHeaders(t *testing.T) {
+	o := internet()
+	set := settings(t, o, Reject)
+	all := pattern(t, "*")
+	set.Rules = Rules{{Sender: all, Recipient: all, SubjectTag: "[secure]", Minimum: ByDANE, Action: Reject}}
+	set.Prefetch = true
+	m := start(t, set)
+	m.mail("a@example.com", "")
+	m.rcpt("b@sts.example", "smtp", "sts.example", "continue")
+	m.rcpt("b@dane.example", "smtp", "dane.example", "continue")
+	m.end("550 5.7.10 mail to sts.example must not leave here without TLS to a server that proves by DANE who it is", "Subject: [Secure] x")
+	m.mail("a@example.com", "")
+	m.rcpt("b@sts.example", "smtp", "sts.example", "continue")
+	m.end("accept", "Subject: not so")
+	if o.times("sts.example") == 0 {
+		t.Error("nothing was asked for ahead")
+	}
+}
+
+// TestSessionRequireTLS: the parameter of MAIL FROM is a requirement of its own.
+func TestSessionRequireTLS(t *testing.T) {
+	set := settings(t, internet(), Annotate)
+	set.Header, set.OnError = "X-TLS-Verdict", ErrorAccept
+	m := start(t, set)
+	m.mail("a@example.com", "SIZE=5 requiretls")
+	m.rcpt("b@plain.example", "smtp", "plain.example", "550 5.7.10 the message requires TLS (REQUIRETLS), and mail to plain.example")
+	m.rcpt("b@encrypt.example", "smtp", "encrypt.example", "550 5.7.30")
+	m.rcpt("b@down.example", "smtp", "down.example", "451 4.4.3")
+	m.rcpt("b@dane.example", "smtp", "dane.example", "continue")
+	mods := m.end("accept", "TLS-Required: No")
+	if len(mods) != 1 || mods[0].HeaderValue != "dane.example; verdict=dane-only; source=dane; protection=dane; requiretls" {
+		t.Errorf("modifications: %v", mods)
+	}
+	// It is the message's, not the connection's.
+	m.mail("a@example.com", "")
+	m.rcpt("b@plain.example", "smtp", "plain.example", "continue")
+	m.end("accept")
+}
+
+// TestSessionTLSOptional: the field is told of, and lowers no rule.
+func TestSessionTLSOptional(t *testing.T) {
+	set := settings(t, internet(), Reject)
+	set.Header = "X-TLS-Verdict"
+	m := start(t, set)
+	m.mail("a@legal.example.com", "")
+	m.rcpt("b@plain.example", "", "", "continue")
+	m.end("550 5.7.10", "TLS-Required: No")
+	m.mail("a@example.com", "")
+	m.rcpt("b@plain.example", "", "", "continue")
+	if mods := m.end("accept", "TLS-Required: no"); len(mods) != 1 || !strings.HasSuffix(mods[0].HeaderValue, "; tls-required=no") {
+		t.Errorf("modifications: %v", mods)
+	}
+}
+
+// TestSessionOnError: with "accept" mail is taken where no verdict can be had.
+func TestSessionOnError(t *testing.T) {
+	set := settings(t, internet(), Reject)
+	set.OnError = ErrorAccept
+	m := start(t, set)
+	m.mail("a@legal.example.com", "")
+	m.rcpt("b@down.example", "smtp", "down.example", "continue")
+	m.rcpt("b@bogus.example", "smtp", "bogus.example", "451 4.4.3")
+	m.end("accept")
+}
+
+// TestSessionAbort: an abandoned message leaves nothing behind, and a recipient
+// before any message is deferred.
+func TestSessionAbort(t *testing.T) {
+	_, l := serve(t, settings(t, internet(), Hold))
+	odd := dial(t, l)
+	write(t, odd, hello())
+	readPacket(t, odd)
+	write(t, odd, packet('R', "<b@plain.example>\x00"))
+	if code, _ := readPacket(t, odd); code != 't' {
+		t.Errorf("a recipient without a message gets %q", code)
+	}
+	m := connect(t, l)
+	m.mail("a@legal.example.com", "")
+	m.rcpt("b@plain.example", "smtp", "plain.example", "continue")
+	if err := m.Abort(nil); err != nil {
+		t.Fatal(err)
+	}
+	m.mail("a@legal.example.com", "")
+	m.rcpt("b@sts.example", "smtp", "sts.example", "continue")
+	if mods := m.end("accept"); len(mods) != 0 {
+		t.Errorf("modifications: %v", mods)
+	}
+}
+
+// TestSetSettings: a message keeps the settings that it began with.
+func TestSetSettings(t *testing.T) {
+	o := internet()
+	m := start(t, settings(t, o, Reject))
+	m.mail("a@legal.example.com", "")
+	// MAIL is not answered: what follows it is.
+	m.rcpt("root", "local", "", "continue")
+	m.server.SetSettings(&Settings{Asker: o, Deadline: time.Second})
+	m.rcpt("b@plain.example", "smtp", "plain.example", "550")
+	m.end("accept")
+	m.mail("a@legal.example.com", "")
+	m.rcpt("b@plain.example", "smtp", "plain.example", "continue")
+	m.end("accept")
+}
+
+// TestSilentAsker: an answer that does not come is none, after the deadline, and
+// the MTA beside is served meanwhile.
+func TestSilentAsker(t *testing.T) {
+	o := internet()
+	o.hold = make(chan struct{})
+	set := settings(t, o, Reject)
+	set.Deadline = 50 * time.Millisecond
+	s, l := serve(t, set)
+	m := connect(t, l)
+	m.mail("a@legal.example.com", "")
+	m.rcpt("b@sts.example", "smtp", "sts.example", "451 4.4.3")
+	m.end("accept")
+	close(o.hold)
+	m.mail("a@legal.example.com", "")
+	m.rcpt("b@sts.example", "smtp", "sts.example", "continue")
+	m.end("accept")
+	if s.counters.unknown.Load() != 1 {
+		t.Errorf("%d without a verdict", s.counters.unknown.Load())
+	}
+}
+
+// TestManyConnections: a thousand connections at once, each with a message.
+func TestManyConnections(t *testing.T) {
+	s, l := serve(t, settings(t, internet(), Reject))
+	var all []*mta
+	for range 1000 {
+		all = append(all, connect(t, l))
+	}
+	for i, m := range all {
+		m.mail("a@legal.example.com", "")
+		want := map[bool]string{true: "continue", false: "550 5.7.10"}[i%2 == 0]
+		m.rcpt("b@x.example", "smtp", map[bool]string{true: "sts.example", false: "plain.example"}[i%2 == 0], want)
+	}
+	if g := s.guardStats(); g.Open != 1000 {
+		t.Errorf("%d connections are open", g.Open)
+	}
+	for _, m := range all {
+		m.end("accept")
+	}
+}
+
+// TestPolicyd: the real protocol, and a policyd that goes and comes back.
+func TestPolicyd(t *testing.T) {
+	l := listen(t)
+	address, err := postfixmap.ParseAddress("inet:" + l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer := func(_ context.Context, req postfixmap.Request, reply []byte) []byte {
+		switch {
+		case string(req.Map) != "json":
+			return postfixmap.AppendTemp(reply, "unknown map")
+		case string(req.Key) == "temp.example":
+			return postfixmap.AppendTemp(reply, "come back")
+		case string(req.Key) == "odd.example":
+			return append(reply, "OK secure match=x"...)
+		case string(req.Key) == "none.example":
+			return postfixmap.AppendNotFound(reply)
+		}
+		data, _ := json.Marshal(explain.Report{Destination: string(req.Key), Verdict: "secure", Source: "mta-sts"})
+		return append(append(reply, "OK "...), data...)
+	}
+	run := func(l net.Listener) (stop func()) {
+		server := &postfixmap.Server{Handler: postfixmap.HandlerFunc(answer), ErrorLog: quiet()}
+		done := make(chan error, 1)
+		go func() { done <- server.Serve(context.Background(), l) }()
+		return func() {
+			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+			defer cancel()
+			_ = server.Shutdown(ctx)
+			<-done
+		}
+	}
+	stop := run(l)
+	p := NewPolicyd(address)
+	defer p.Close()
+	ask := func(name string) (*explain.Report, error) {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		return p.Ask(ctx, nexthop.Destination{Name: name, Port: nexthop.SMTPPort})
+	}
+	if r, err := ask("example.com"); err != nil || r.Verdict != "secure" || r.Destination != "example.com" {
+		t.Errorf("%+v, %v", r, err)
+	}
+	for _, name := range []string{"temp.example", "odd.example", "none.example"} {
+		if r, err := ask(name); !errors.Is(err, ErrNoVerdict) {
+			t.Errorf("%s: %+v, %v", name, r, err)
+		}
+	}
+	stop()
+	back := make(chan func(), 1)
+	go func() {
+		again, err := address.Listen(context.Background(), 0)
+		if err != nil {
+			t.Error(err)
+			back <- func() {}
+			return
+		}
+		back <- run(again)
+	}()
+	if _, err := ask("example.com"); err != nil {
+		t.Errorf("after a restart: %v", err)
+	}
+	(<-back)()
+	p.seen.Store(0)
+	if _, err := ask("example.com"); !errors.Is(err, ErrNoVerdict) {
+		t.Errorf("a policyd that is gone: %v", err)
+	}
+}
+
+// BenchmarkMessage is a message of one recipient: MAIL, RCPT with its verdict, end.
+func BenchmarkMessage(b *testing.B) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	s := New(Options{Settings: settings(b, internet(), Reject), MaxConnections: 10, Log: quiet()})
+	go func() { _ = s.Serve(l) }()
+	bag := milter.NewMacroBag()
+	bag.Set(milter.MacroRcptMailer, "smtp")
+	bag.Set(milter.MacroRcptHost, "sts.example")
+	c, err := milter.NewClient("tcp", l.Addr().String()).Session(bag)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if _, err := c.Conn("client.example", milter.FamilyInet, 4000, "192.0.2.1"); err != nil {
+		b.Fatal(err)
+	}
+	if _, err := c.Helo("client.example"); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := c.Mail("a@legal.example.com", ""); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := c.Rcpt("b@sts.example", ""); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := c.DataStart(); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := c.HeaderEnd(); err != nil {
+			b.Fatal(err)
+		}
+		if _, _, err := c.BodyReadFrom(strings.NewReader("text\r\n")); err != nil {
+			b.Fatal(err)
+		}
+	}
+	c.Close()
+	if err := s.Shutdown(context.Background()); err != nil {
+		b.Fatal(fmt.Errorf("shutdown: %w", err))
+	}
+}
