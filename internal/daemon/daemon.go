@@ -307,6 +307,7 @@ func (d *daemon) reload(ctx context.Context) {
 	d.level.Set(cfg.Log.Level)
 	// One refresher at a time: it must tell the engine that is asked.
 	d.stack.Load().Quiesce()
+	next.mta.inherit(d.stack.Load().mta)
 	next.Start()
 	d.retire(ctx, d.stack.Swap(next))
 	d.log.Info("configuration reloaded", "file", cfg.File)

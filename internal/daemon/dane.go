@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -29,11 +30,18 @@ const (
 	lookAgain  = 5 * time.Minute
 	oftenAgain = time.Minute
 	soonAgain  = 2 * time.Second
+	// stale is how long DANE is left to Postfix after the last look that found it able
+	// to do it, where the looks since found nothing against it and nothing for it: a
+	// resolver that restarts or is cut off from the internet, a postconf that fails.
+	// Verdicts need not change over what passes; and what does not must not be trusted
+	// for ever.
+	stale = 10 * time.Minute
 )
 
 // What the operator can do.
 const (
 	wayOutResolver = "run a validating resolver on this host, and let Postfix's resolv.conf name it and nothing else; " + wayOutSay
+	wayOutName     = `name the resolver that Postfix uses in [postfix] dane_resolver, or, if you know that it validates, set [postfix] dane = "native"`
 	wayOutSay      = `or name the one that it uses in [postfix] dane_resolver, or set [postfix] dane = "fingerprint" or "native" to end this search`
 	wayOutMain     = " in main.cf, and nothing else in master.cf"
 	wayOutDigest   = "smtp_tls_fingerprint_digest = sha256 in main.cf"
@@ -71,12 +79,48 @@ type look struct {
 	native bool
 	// because is why, or why not; wayOut what would change that.
 	because, wayOut string
-	// silent: its resolvers gave no answer, so that nothing can be said of them.
-	silent bool
-	// sick: they should work and do not, so that they may soon.
+	// unseen: nothing was found for it, and nothing against it either.
+	unseen bool
+	// kept: native is the word of an earlier look, the last one of which was at proven.
+	kept   bool
+	proven time.Time
+	// refused: Postfix has a setting that keeps it from DANE.
+	refused bool
+	// servers are the resolvers that were examined; nil where none is known.
+	servers []netip.AddrPort
+	// sick: what is wrong may soon be well.
 	sick bool
 	// digest is the kind of fingerprints that Postfix compares; "" is not known.
 	digest string
+}
+
+// against is a look that found why DANE cannot be left to Postfix.
+func (l look) against(because, wayOut string) look {
+	l.because, l.wayOut = because, wayOut
+	return l
+}
+
+// blind is a look that did not find out.
+func (l look) blind(because, wayOut string) look {
+	l.because, l.wayOut, l.unseen = because, wayOut, true
+	return l
+}
+
+// since returns what a look comes to after an earlier one: while it says nothing, what
+// was known of the same resolvers holds, until stale.
+func (l look) since(before look) look {
+	if l.native {
+		l.proven = time.Now()
+		return l
+	}
+	if l.servers == nil {
+		l.servers = before.servers
+	}
+	strange := slices.ContainsFunc(l.servers, func(s netip.AddrPort) bool { return !slices.Contains(before.servers, s) })
+	if l.unseen && before.native && !strange && time.Since(before.proven) < stale {
+		l.native, l.kept, l.proven = true, true, before.proven
+	}
+	return l
 }
 
 func newMTA(cfg *config.Config, through Network, log *slog.Logger) *mta {
@@ -184,15 +228,24 @@ func (m *mta) look(ctx context.Context) {
 	}
 }
 
+// inherit begins with what the mta of an earlier configuration knows, if it is the
+// same that both wanted to know: a resolver that is silent just now is no news.
+func (m *mta) inherit(from *mta) {
+	known := from.known()
+	if m.without || from.without || m.setting != config.DANEAuto || from.setting != config.DANEAuto || m.resolver != from.resolver {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.last = known
+}
+
 // take makes a look the last one, tells of what has changed, and has verdicts
 // dropped that rest on the old one.
 func (m *mta) take(now look) {
 	m.mu.Lock()
 	before := m.last
-	if now.silent && before.native {
-		// A resolver that restarts: while it says nothing, Postfix delivers nothing.
-		now.native, now.because, now.wayOut = true, before.because, before.wayOut
-	}
+	now = now.since(before)
 	m.last = now
 	relied := before.done || m.guessed
 	m.mu.Unlock()
@@ -204,24 +257,35 @@ func (m *mta) take(now look) {
 
 // report writes one record where something has changed.
 func (m *mta) report(before, now look) {
-	fingerprints := m.setting == config.DANEFingerprint || m.setting == config.DANEAuto && !now.native
-	if !before.done || before.native != now.native || before.because != now.because && !now.native {
-		switch {
-		case m.setting == config.DANEFingerprint && before.done:
-		case m.setting == config.DANEFingerprint:
-			m.log.Info("DANE is answered as fingerprints, as configured")
-		case now.native:
-			m.log.Info("DANE is left to Postfix", "because", now.because)
-		case m.setting == config.DANENative:
-			m.log.Error("DANE is left to Postfix, as configured, and it cannot do it: mail is held up, or goes out without DANE",
-				"because", now.because, "way_out", now.wayOut)
-		default:
-			m.log.Warn("DANE is answered as fingerprints", "because", now.because, "way_out", now.wayOut)
-		}
+	if !before.done || before.native != now.native || before.kept != now.kept || before.because != now.because && !now.native {
+		m.reportMeans(before, now)
 	}
+	fingerprints := m.setting == config.DANEFingerprint || m.setting == config.DANEAuto && !now.native
 	if fingerprints && wrongDigest(now.digest) && (now.digest != before.digest || before.native) {
 		m.log.Error("Postfix compares fingerprints of another kind: it defers all mail to domains with DANE",
 			"digest", now.digest, "way_out", wayOutDigest)
+	}
+}
+
+// reportMeans says who is to enforce DANE now.
+func (m *mta) reportMeans(before, now look) {
+	switch {
+	case m.setting == config.DANEFingerprint && before.done:
+	case m.setting == config.DANEFingerprint:
+		m.log.Info("DANE is answered as fingerprints, as configured")
+	case now.kept:
+		m.log.Warn("DANE is left to Postfix as before, and whether it can do it cannot be seen now",
+			"because", now.because, "way_out", now.wayOut, "until", now.proven.Add(stale))
+	case now.native:
+		m.log.Info("DANE is left to Postfix", "because", now.because)
+	case m.setting == config.DANENative && now.unseen:
+		m.log.Warn("DANE is left to Postfix, as configured, and whether it can do it cannot be seen",
+			"because", now.because, "way_out", now.wayOut)
+	case m.setting == config.DANENative:
+		m.log.Error("DANE is left to Postfix, as configured, and it cannot do it: mail is held up, or goes out without DANE",
+			"because", now.because, "way_out", now.wayOut)
+	default:
+		m.log.Warn("DANE is answered as fingerprints", "because", now.because, "way_out", now.wayOut)
 	}
 }
 
@@ -231,59 +295,85 @@ func wrongDigest(digest string) bool { return digest != "" && digest != postfix.
 func (m *mta) examine(ctx context.Context) look {
 	setup, err := m.host.Examine(ctx)
 	l := look{done: true, digest: setup.Digest}
-	if m.setting == config.DANEFingerprint {
-		return l
+	if err != nil {
+		l.digest = m.known().digest
 	}
-	servers := []netip.AddrPort{m.resolver}
 	switch {
-	case m.resolver.IsValid():
+	case m.setting == config.DANEFingerprint:
+		return l
 	case err != nil:
-		l.because, l.wayOut = err.Error(), "let policyd run postconf and read Postfix's configuration, "+wayOutSay
-		return l
+		return m.unexamined(ctx, l, err)
+	case setup.Version != "" && !setup.DANE:
+		l.refused = true
+		return l.against(setup.Obstacle.Because, setup.Obstacle.WayOut+wayOutMain)
+	case m.resolver.IsValid():
+		return m.probe(ctx, l, []netip.AddrPort{m.resolver})
+	case setup.Version == "":
+		// The resolv.conf here is not that of a Postfix elsewhere.
+		return l.blind("there is no Postfix here that could be asked for its resolvers", wayOutName)
+	}
+	servers, err := setup.Resolvers()
+	switch {
+	case errors.Is(err, postfix.ErrUnlike):
+		return l.against(err.Error(), "write that file plainly, "+wayOutSay)
+	case err != nil:
+		l.sick = true
+		return l.blind(err.Error(), "let policyd read that file, "+wayOutSay)
+	}
+	return m.probe(ctx, l, servers)
+}
+
+// unexamined is what there is to find where Postfix's settings cannot be had. What
+// they were last holds as far as it keeps Postfix from DANE; else they are taken to be
+// right where the operator names the resolver.
+func (m *mta) unexamined(ctx context.Context, l look, err error) look {
+	before := m.known()
+	switch {
+	case before.refused:
+		l.refused = true
+		l = l.against(before.because, before.wayOut)
+	case m.resolver.IsValid():
+		l = m.probe(ctx, l, []netip.AddrPort{m.resolver})
 	default:
-		if servers, err = setup.Resolvers(); err != nil {
-			l.because, l.wayOut = err.Error(), "write that file plainly, where policyd may read it, "+wayOutSay
-			return l
-		}
+		l = l.blind(err.Error(), "let policyd run postconf and read Postfix's configuration, "+wayOutSay)
 	}
-	if setup.Version != "" && !setup.DANE {
-		l.because, l.wayOut = setup.Obstacle.Because, setup.Obstacle.WayOut+wayOutMain
-		return l
-	}
-	m.probe(ctx, &l, servers)
+	l.sick = true
 	return l
 }
 
 // probe asks the resolvers. Each that Postfix may ask must validate, and be where
 // nobody can speak for it.
-func (m *mta) probe(ctx context.Context, l *look, servers []netip.AddrPort) {
+func (m *mta) probe(ctx context.Context, l look, servers []netip.AddrPort) look {
+	l.servers = servers
 	if i := slices.IndexFunc(servers, func(s netip.AddrPort) bool { return !s.Addr().Unmap().IsLoopback() }); i >= 0 {
-		l.because, l.wayOut = fmt.Sprintf("Postfix's resolver %s is not on this host", servers[i]), wayOutResolver
-		return
+		return l.against(fmt.Sprintf("Postfix's resolver %s is not on this host", servers[i]), wayOutResolver)
 	}
 	r, err := resolve.New(resolve.Config{Servers: servers, Mode: resolve.TrustAD, Timeout: m.timeout, Dial: m.dial})
 	if err != nil {
-		l.because, l.wayOut = err.Error(), wayOutResolver
-		return
+		return l.against(err.Error(), wayOutResolver)
 	}
-	l.native, l.silent = true, true
-	names := make([]string, len(servers))
-	for i, s := range r.Probe(ctx).Servers {
+	found := r.Probe(ctx).Servers
+	names := make([]string, len(found))
+	for i, s := range found {
 		names[i] = s.Addr.String()
-		l.native = l.native && s.Validates
-		l.silent = l.silent && (s.Validates || !s.Answers)
-		if l.because == "" && !s.Validates {
-			// What the probe would have the operator do is about policyd's own
-			// resolvers.
-			problem, _, _ := strings.Cut(s.Problem, ": ")
-			l.because, l.wayOut = "Postfix's resolver "+problem, wayOutResolver
-		}
 	}
-	l.sick = !l.native
-	l.silent = l.silent && !l.native
-	if l.native {
-		l.because = "its resolver validates: " + strings.Join(names, ", ")
+	l.sick = true
+	if i := slices.IndexFunc(found, func(s resolve.ServerHealth) bool { return s.Disproven }); i >= 0 {
+		return l.against(fault(found[i]), wayOutResolver)
 	}
+	if i := slices.IndexFunc(found, func(s resolve.ServerHealth) bool { return !s.Validates }); i >= 0 {
+		return l.blind(fault(found[i]), wayOutResolver)
+	}
+	l.sick, l.native = false, true
+	l.because = "its resolver validates: " + strings.Join(names, ", ")
+	return l
+}
+
+// fault is what is wrong with a resolver. What the probe would have the operator do is
+// about policyd's own.
+func fault(s resolve.ServerHealth) string {
+	problem, _, _ := strings.Cut(s.Problem, ": ")
+	return "Postfix's resolver " + problem
 }
 
 // LookAtMTA looks now how Postfix enforces DANE, unless that is being done; answers
@@ -303,13 +393,21 @@ func CheckDANE(ctx context.Context, cfg *config.Config) []string {
 	return m.faults(m.known())
 }
 
-// faults says what is wrong, and not what is merely not the best.
+// faults says what is wrong: what Postfix would not do as it is told, and what keeps it
+// from doing DANE by itself although it is set up here. That it has no resolver for it is
+// no fault.
 func (m *mta) faults(l look) []string {
 	var out []string
-	if m.setting == config.DANENative && l.done && !l.native {
+	fingerprints := m.setting == config.DANEFingerprint || m.setting == config.DANEAuto && !l.native
+	switch {
+	case m.setting == config.DANENative && l.unseen:
+		out = append(out, `postfix.dane = "native", and whether Postfix can do it cannot be seen: `+l.because+": "+l.wayOut)
+	case m.setting == config.DANENative && l.done && !l.native:
 		out = append(out, `postfix.dane = "native", and Postfix cannot do it: `+l.because+": "+l.wayOut)
+	case m.setting == config.DANEAuto && l.refused:
+		out = append(out, "DANE is answered as fingerprints: "+l.because+": "+l.wayOut)
 	}
-	if (m.setting == config.DANEFingerprint || m.setting == config.DANEAuto && !l.native) && wrongDigest(l.digest) {
+	if fingerprints && wrongDigest(l.digest) {
 		out = append(out, "Postfix compares "+l.digest+" fingerprints, so that it defers all mail to domains with DANE: "+wayOutDigest)
 	}
 	return out
