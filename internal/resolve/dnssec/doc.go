@@ -54,17 +54,20 @@
 //
 // # Limits
 //
-// One Budget is shared by all questions of a destination: see the constants. It lasts for
-// thirty hosts that are aliases, and keeps the processor time of the worst destination
-// below 50 ms (BenchmarkWorst). Where it ends the answer has failed, and nothing is
-// remembered of it. The cache of zone cuts is bounded by octets.
+// One Budget is shared by all questions of a destination: see the constants. Each kind of
+// work has a bound of its own, and all of it is paid from one account of processor time,
+// MaxWork. It lasts for thirty hosts that are aliases, or for eighteen in zones signed with
+// P-384, and keeps the worst destination below 50 ms (BenchmarkWorst). Where it ends the
+// answer has failed, and nothing is remembered of it. What the library takes to unpack a
+// reply is the caller's. The cache of zone cuts is bounded by octets.
 //
 // Nothing is used past its TTL, which is the least of the records' TTL, the original TTL
 // and the time until the signature expires, less its age, and a day for keys and
 // delegations. A signature is taken for a tenth of its life, an hour to a day, before and
-// after its time, since clocks differ; past its time it gives a TTL of zero. With Config.Refresh, those that are in use are learnt anew in the last
-// tenth of that time. What does not hold is asked for once more, elsewhere; only then is a
-// broken delegation remembered, for 45 seconds.
+// after its time, since clocks differ; past its time it gives a TTL of zero. With
+// Config.Refresh, those that are in use are learnt anew in the last tenth of that time.
+// What does not hold is asked for once more, elsewhere; only then is a broken delegation
+// remembered, for 45 seconds.
 //
 // Not supported: Ed448 and GOST (zones that have nothing else are insecure), RSA below 1024
 // or above 4096 bits or with exponents above 64 bits (such a key signs nothing), anchors of
