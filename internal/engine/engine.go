@@ -61,6 +61,9 @@ const (
 	// hit, and no faster for it. One that waits for the network is soon older.
 	startsPerCPU = 8
 	startTime    = 10 * time.Millisecond
+	// refusedPause is how long an asker waits who is told to come back because too many
+	// are waiting, so that who comes back at once is not all that there is to do.
+	refusedPause = 3 * time.Second
 	// flightTime bounds a flight; it is longer than any asker waits, so that a
 	// slow answer serves the next one.
 	flightTime = 45 * time.Second
@@ -329,6 +332,9 @@ func (e *Engine) work(d nexthop.Destination, client string) (x *Explanation) {
 		e.crowd.Do(func() {
 			e.cfg.Log.Warn("too many destinations are being worked out; some askers are told to come back", "dest", d.String(), "refused", e.counts.busy.Load())
 		})
+		if client != "" {
+			e.pause(refusedPause)
+		}
 		return e.nothing(d, "too many destinations are being worked out; ask again", epoch)
 	}
 	defer e.places.Leave(client)
@@ -348,6 +354,16 @@ func (e *Engine) work(d nexthop.Destination, client string) (x *Explanation) {
 	e.keep(d, x, epoch)
 	e.say(d, x)
 	return x
+}
+
+// pause waits, unless the engine is closed.
+func (e *Engine) pause(d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-e.base.Done():
+	}
 }
 
 // nothing ends a flight that came to nothing by our fault. A refresh is tried

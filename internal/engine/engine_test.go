@@ -258,6 +258,26 @@ func TestTooManyWaiting(t *testing.T) {
 	})
 }
 
+// TestWhoIsRefusedWaits: a client that asks again at once, on thousands of connections,
+// would otherwise keep the processors busy with being refused.
+func TestWhoIsRefusedWaits(t *testing.T) {
+	s := &source{facts: func(ctx context.Context, d nexthop.Destination) verdict.Facts {
+		<-ctx.Done()
+		return broken(d)
+	}}
+	bubble(t, s, func(c *Config) { c.Flights = 1 }, func(t *testing.T, e *Engine) {
+		ctx := fairqueue.WithClient(t.Context(), "192.0.2.1")
+		for i := range 1 + waitingPerFlight {
+			go e.Rule(ctx, nexthop.Destination{Name: strconv.Itoa(i) + ".example", Port: 25})
+		}
+		synctest.Wait()
+		start := time.Now()
+		if r := e.Rule(ctx, dest); r.Verdict.Name() != "defer" || time.Since(start) != refusedPause {
+			t.Errorf("%s after %v", r.Verdict.Name(), time.Since(start))
+		}
+	})
+}
+
 // TestFlightsAreFairBetweenClients: one who asks for thousands of names that take as
 // long as may be leaves others their places, and what is gathered for them is on their
 // account.
