@@ -75,8 +75,11 @@ type Responder struct {
 	reports *fairqueue.Queue
 }
 
-// maxReports is how many reports may wait to be written.
-const maxReports = 4096
+const (
+	// maxReports is how many reports may wait to be written, and reportWait how long.
+	maxReports = 4096
+	reportWait = 5 * time.Second
+)
 
 // New returns a Responder.
 func New(e Engine, opt Options) *Responder {
@@ -197,11 +200,14 @@ func (r *Responder) report(ctx context.Context, key string, reply []byte) []byte
 	if err != nil {
 		return noDestination(err, reply)
 	}
-	ctx, cancel := context.WithTimeout(ctx, r.opt.Deadline)
+	known, cancel := context.WithTimeout(ctx, r.opt.Deadline)
+	x := r.engine.Explain(known, d)
+	cancel()
+	// That nothing was known in time is worth a report, too.
+	turn, cancel := context.WithTimeout(ctx, reportWait)
 	defer cancel()
-	x := r.engine.Explain(ctx, d)
 	client := fairqueue.Client(ctx)
-	if r.reports.Enter(ctx, client) != nil {
+	if r.reports.Enter(turn, client) != nil {
 		return postfixmap.AppendTemp(reply, "too many reports are being written; ask again")
 	}
 	defer r.reports.Leave(client)
