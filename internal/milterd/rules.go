@@ -99,9 +99,6 @@ type Rule struct {
 	Action     Action
 }
 
-// needsHeaders reports whether the rule can be decided at the end of a message only.
-func (r *Rule) needsHeaders() bool { return r.HeaderName != "" || r.SubjectTag != "" }
-
 // Rules are tried in their order; the first that matches decides.
 type Rules []Rule
 

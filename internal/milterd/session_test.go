@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -542,5 +544,29 @@ func BenchmarkMessage(b *testing.B) {
 	c.Close()
 	if err := s.Shutdown(context.Background()); err != nil {
 		b.Fatal(fmt.Errorf("shutdown: %w", err))
+	}
+}
+
+// TestCountersAreTold: each number of the record is in docs/milter.md.
+func TestCountersAreTold(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/milter.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	s := New(Options{Settings: &Settings{}, Log: slog.New(slog.NewTextHandler(&out, nil))})
+	s.LogCounters()
+	n := 0
+	for _, field := range strings.Fields(out.String()) {
+		name, _, _ := strings.Cut(field, "=")
+		if name == "time" || name == "level" || name == "msg" {
+			continue
+		}
+		if n++; !strings.Contains(string(doc), "`"+name+"`") {
+			t.Errorf("docs/milter.md does not tell of %s", name)
+		}
+	}
+	if n < 15 {
+		t.Errorf("%d numbers in %s", n, out.String())
 	}
 }
