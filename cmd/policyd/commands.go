@@ -65,11 +65,15 @@ func newCheckConfig(s streams) *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := daemon.LoadConfig(file)
+			var warnings []string
 			if err == nil {
-				err = daemon.Check(cfg)
+				warnings, err = daemon.Check(cfg)
 			}
 			if err != nil {
 				return exit{exitNegative, err}
+			}
+			for _, w := range warnings {
+				fmt.Fprintf(s.err, "policyd: warning: %s\n", w)
 			}
 			for _, w := range cfg.Warnings(time.Now()) {
 				fmt.Fprintf(s.err, "policyd: warning: %v\n", w)

@@ -15,7 +15,8 @@
 // readiness, reload, stopping and the watchdog are told to it.
 //
 // A store that cannot be opened does not stop the daemon: policies are then kept
-// in memory, which is said loudly, since a restart would forget them.
+// in memory, which is said loudly, since a restart would forget them. One that
+// another process has does: two daemons must not answer from different policies.
 package daemon
 
 import (
@@ -29,6 +30,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -39,6 +41,7 @@ import (
 
 	"tlsverdict/internal/config"
 	"tlsverdict/internal/resolve"
+	"tlsverdict/internal/resolve/dnssec"
 	"tlsverdict/internal/store"
 	"tlsverdict/postfixmap"
 )
@@ -82,12 +85,29 @@ func LoadConfig(name string) (*config.Config, error) {
 }
 
 // Check reports what is wrong with the files that a configuration names, beyond what
-// LoadConfig reports. Errors are *ConfigError.
-func Check(cfg *config.Config) error {
-	if _, err := trustAnchors(cfg, Network{}); err != nil {
-		return &ConfigError{fmt.Errorf("dns.trust_anchors: %w", err)}
+// LoadConfig reports: what works but is probably not meant, or an error, which is a
+// *ConfigError.
+func Check(cfg *config.Config) (warnings []string, err error) {
+	anchors, err := trustAnchors(cfg, Network{})
+	if err != nil && cfg.DNS.TrustAnchors != "" {
+		return nil, &ConfigError{fmt.Errorf("dns.trust_anchors: %w", err)}
 	}
-	return nil
+	if err != nil {
+		warnings = append(warnings, fmt.Sprintf("the anchors built in are used: %v", err))
+	}
+	if gap := anchorGap(anchors); gap != "" {
+		warnings = append(warnings, gap)
+	}
+	return warnings, nil
+}
+
+// anchorGap says what some trust anchors leave without any proof, or "".
+func anchorGap(anchors *dnssec.Anchors) string {
+	if anchors == nil || anchors.Covers(".") {
+		return ""
+	}
+	return "dns.trust_anchors has no anchor of the root: nothing can be proven outside of " + strings.Join(anchors.Zones(), ", ") +
+		", so that mail to all other domains waits, unless an MTA-STS policy decides"
 }
 
 // Run is the daemon. It returns nil after a drain, else what made it impossible

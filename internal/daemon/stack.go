@@ -71,6 +71,9 @@ func NewStack(cfg *config.Config, st *store.Store, through Network, log *slog.Lo
 	if err != nil {
 		log.Error("the system's trust anchors cannot be used; those built in are", "error", err, "way_out", "apt install --reinstall dns-root-data, and reload")
 	}
+	if gap := anchorGap(anchors); gap != "" {
+		log.Warn("configuration", "problem", gap)
+	}
 	resolver, err := resolve.New(resolve.Config{
 		Servers: cfg.DNS.Servers, Mode: proofMode(cfg.DNS.DNSSEC), Anchors: anchors, TrustRemote: cfg.DNS.TrustRemote,
 		Timeout: cfg.DNS.Timeout, MaxInflight: through.Questions, Dial: through.DialDNS, Log: log,
