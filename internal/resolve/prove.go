@@ -244,7 +244,7 @@ func remedy(e *dnssec.Error, srv *server, now time.Time) string {
 	case dnssec.NoAnchor:
 		return "no server can help: none of the trust anchors is of a kind that can be checked here; name others in [dns] trust_anchors, or leave it out, then reload"
 	case dnssec.BadSignature:
-		return "what it sends of the root matches no trust anchor: renew them (Debian: apt upgrade dns-root-data; or [dns] trust_anchors), or, if they are up to date, distrust it and name another in [dns] servers"
+		return "what it sends of the root is not what the root's keys have signed: distrust it, and name another in [dns] servers"
 	}
 	return fmt.Sprintf("check that %s answers questions for DNSKEY, over TCP too, or name another in [dns] servers", srv.name)
 }

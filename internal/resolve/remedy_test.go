@@ -13,6 +13,8 @@ import (
 func TestRemedies(t *testing.T) {
 	srv := newServer(netip.MustParseAddrPort("127.0.0.1:53"))
 	for why, words := range map[dnssec.Why]string{
+		dnssec.BadSignature: "distrust it",
+
 		dnssec.NoKeys:      "let it pass DNSSEC records on",
 		dnssec.NoKey:       "match a trust anchor: renew them",
 		dnssec.NoAnchor:    "name others in [dns] trust_anchors",
