@@ -519,3 +519,44 @@ func (k *known) Rule(context.Context, nexthop.Destination) engine.Ruled {
 func (k *known) Explain(context.Context, nexthop.Destination) *engine.Explanation {
 	panic("not asked here")
 }
+
+// lasting remembers what it was asked to work out.
+type lasting struct{ asked nexthop.Destination }
+
+func (l *lasting) Cached(nexthop.Destination) (engine.Ruled, bool) { return engine.Ruled{}, false }
+
+func (l *lasting) Rule(_ context.Context, d nexthop.Destination) engine.Ruled {
+	l.asked = d
+	return engine.Ruled{Verdict: verdict.NoPolicy{}}
+}
+
+func (l *lasting) Explain(context.Context, nexthop.Destination) *engine.Explanation {
+	panic("not asked here")
+}
+
+// TestKeyIsCopied: what outlives a request does not change with the connection's buffer.
+func TestKeyIsCopied(t *testing.T) {
+	l := new(lasting)
+	r := New(l, Options{Deadline: time.Second, Log: slog.New(slog.DiscardHandler)})
+	for _, key := range []string{"example.com", "[mx.example.com]:25", "example.com."} {
+		buffer := []byte(key)
+		r.ServeMap(t.Context(), postfixmap.Request{Map: []byte("postfix"), Key: buffer}, nil)
+		name := strings.Clone(l.asked.Name)
+		clear(buffer)
+		if l.asked.Name != name || name == "" {
+			t.Errorf("%q became %q", name, l.asked.Name)
+		}
+	}
+	if reply := string(r.ServeMap(t.Context(), postfixmap.Request{Map: []byte("postfix")}, nil)); !strings.HasPrefix(reply, "TEMP") {
+		t.Errorf("an empty key: %q", reply)
+	}
+}
+
+// TestHitAllocatesNothing: where the answer is a word.
+func TestHitAllocatesNothing(t *testing.T) {
+	r := New(&known{verdict.NoPolicy{}}, Options{Log: slog.New(slog.DiscardHandler)})
+	req, buf, ctx := postfixmap.Request{Map: []byte("postfix"), Key: []byte("example.com")}, make([]byte, 0, 64), t.Context()
+	if n := testing.AllocsPerRun(100, func() { r.ServeMap(ctx, req, buf) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
