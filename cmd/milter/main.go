@@ -19,7 +19,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"tlsverdict/internal/daemon"
-	"tlsverdict/postfixmap"
 )
 
 func main() {
@@ -124,10 +123,7 @@ func newCheckConfig(s streams) *cobra.Command {
 		RunE: func(*cobra.Command, []string) error {
 			cfg, err := load(file)
 			if err == nil {
-				_, err = rules(cfg)
-			}
-			if err == nil && cfg.Verdicts == (postfixmap.Address{}) {
-				err = daemon.Check(cfg.Policyd)
+				err = check(cfg)
 			}
 			if err != nil {
 				return exit{exitNegative, err}

@@ -14,7 +14,6 @@ import (
 	"tlsverdict/internal/explain"
 	"tlsverdict/internal/milterd"
 	"tlsverdict/internal/nexthop"
-	"tlsverdict/internal/resolve"
 	"tlsverdict/internal/store"
 	"tlsverdict/postfixmap"
 )
@@ -147,17 +146,29 @@ func newSource(cfg *config.Milter, st *store.Store, log *slog.Logger) (source, e
 	if cfg.Verdicts != (postfixmap.Address{}) {
 		return milterd.NewPolicyd(cfg.Verdicts), nil
 	}
-	if err := daemon.Check(cfg.Policyd); err != nil {
-		return nil, err
-	}
 	stack, err := daemon.NewStack(cfg.Policyd, st, daemon.Network{}, log)
-	if errors.Is(err, resolve.ErrConfig) {
+	if err != nil {
+		// Nothing was opened but what the configuration names.
 		return nil, &daemon.ConfigError{Cause: err}
 	}
-	if err != nil {
-		return nil, err
-	}
 	return inProcess{stack}, nil
+}
+
+// check tries a configuration. Errors are *daemon.ConfigError.
+func check(cfg *config.Milter) error {
+	if _, err := rules(cfg); err != nil {
+		return err
+	}
+	silent := slog.New(slog.DiscardHandler)
+	st, err := store.Open("", silent)
+	if err != nil {
+		return err
+	}
+	s, err := newSource(cfg, st, silent)
+	if err == nil {
+		err = s.Close()
+	}
+	return errors.Join(err, st.Close())
 }
 
 // openStore opens the policies of a milter that decides here; nil for one that does
