@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync/atomic"
 	"time"
@@ -70,7 +71,8 @@ func (p *Policyd) Ask(ctx context.Context, d nexthop.Destination) (*explain.Repo
 // restarting reports whether an error may be a policyd that is just started again.
 func (p *Policyd) restarting(err error) bool {
 	var op *net.OpError
-	return errors.As(err, &op) && !op.Timeout() && time.Since(time.Unix(0, p.seen.Load())) < restartTime
+	lost := errors.As(err, &op) && !op.Timeout() || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+	return lost && time.Since(time.Unix(0, p.seen.Load())) < restartTime
 }
 
 func pause(ctx context.Context, d time.Duration) bool {

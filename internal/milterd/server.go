@@ -159,26 +159,24 @@ func negotiate(mtaVersion, own uint32, mtaActions, ownActions milter.OptAction, 
 	return min(mtaVersion, own), mtaActions & ownActions, mtaProtocol & ownProtocol, size, nil
 }
 
-// prefetch asks for a next hop in the background, if there is room.
-func (s *Server) prefetch(set *Settings, h hop) {
-	for _, d := range h.dests {
-		select {
-		case s.ahead <- struct{}{}:
-		default:
-			s.counters.unprefetched.Add(1)
-			return
-		}
-		s.counters.prefetched.Add(1)
-		started := s.spawn(func() {
-			defer func() { <-s.ahead }()
-			ctx, cancel := context.WithTimeout(s.background, set.Deadline)
-			defer cancel()
-			// Who needs the answer asks again, and sees the error.
-			_, _ = s.ask(ctx, set, d)
-		})
-		if !started {
-			<-s.ahead
-		}
+// prefetch asks for a destination in the background, if there is room.
+func (s *Server) prefetch(set *Settings, d nexthop.Destination) {
+	select {
+	case s.ahead <- struct{}{}:
+	default:
+		s.counters.unprefetched.Add(1)
+		return
+	}
+	s.counters.prefetched.Add(1)
+	started := s.spawn(func() {
+		defer func() { <-s.ahead }()
+		ctx, cancel := context.WithTimeout(s.background, set.Deadline)
+		defer cancel()
+		// Who needs the answer asks again, and sees the error.
+		_, _ = s.ask(ctx, set, d)
+	})
+	if !started {
+		<-s.ahead
 	}
 }
 

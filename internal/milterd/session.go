@@ -20,6 +20,9 @@ const (
 	maxAsking = 16
 	// progressTime is how often an MTA that waits is told that work goes on.
 	progressTime = 5 * time.Second
+	// annotateTime is how long a message waits for verdicts that only its header
+	// tells of.
+	annotateTime = 2 * time.Second
 	// maxAnnotations is how many next hops of a message are told of in its header.
 	maxAnnotations = 100
 )
@@ -34,6 +37,8 @@ type session struct {
 	rcpts []recipient
 	// known are the verdicts of this message.
 	known map[nexthop.Destination]answer
+	// ahead are the destinations that were asked for ahead of time.
+	ahead map[nexthop.Destination]bool
 	// forged counts the headers that have the name of ours.
 	forged int
 }
@@ -87,7 +92,7 @@ func requireTLS(args string) bool {
 }
 
 func (s *session) reset() {
-	s.msg, s.rcpts, s.known, s.forged = Message{}, nil, nil, 0
+	s.msg, s.rcpts, s.known, s.ahead, s.forged = Message{}, nil, nil, nil, 0
 }
 
 // RcptTo refuses a recipient where that is decided already and the MTA can do it.
@@ -123,17 +128,21 @@ func (s *session) RcptTo(to, _ string, m milter.Modifier) (resp *milter.Response
 	return milter.RespContinue, nil
 }
 
-// lookAhead asks for a verdict that nobody waits for yet.
+// lookAhead asks, once, for verdicts that nobody waits for yet.
 func (s *session) lookAhead(r *recipient) {
 	if !s.set.Prefetch {
 		return
 	}
 	for _, d := range r.hop.dests {
-		if _, ok := s.known[d]; ok {
-			return
+		if _, ok := s.known[d]; ok || s.ahead[d] {
+			continue
 		}
+		if s.ahead == nil {
+			s.ahead = make(map[nexthop.Destination]bool)
+		}
+		s.ahead[d] = true
+		s.server.prefetch(s.set, d)
 	}
-	s.server.prefetch(s.set, r.hop)
 }
 
 // early decides on a recipient with what is known before the headers, and returns
@@ -147,7 +156,7 @@ func (s *session) early(r *recipient, m milter.Modifier) *milter.Response {
 	if rule == nil && !s.msg.RequireTLS {
 		return nil
 	}
-	s.learn(m, r.hop.dests)
+	s.learn(m, r.hop.dests, s.set.Deadline)
 	d := s.decide(r, rule)
 	if d.Action == Reject || d.Action == Tempfail {
 		s.record(r, rule, d, m)
@@ -215,9 +224,8 @@ func (s *session) verdict(h *hop) (Verdict, error) {
 	return worst, nil
 }
 
-// learn asks for the destinations that are not known yet, all at once, within the
-// deadline.
-func (s *session) learn(m milter.Modifier, dests []nexthop.Destination) {
+// learn asks for the destinations that are not known yet, all at once, for a time.
+func (s *session) learn(m milter.Modifier, dests []nexthop.Destination, patience time.Duration) {
 	var missing []nexthop.Destination
 	for _, d := range dests {
 		if _, ok := s.known[d]; !ok {
@@ -231,7 +239,7 @@ func (s *session) learn(m milter.Modifier, dests []nexthop.Destination) {
 	if len(missing) == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(s.server.background, s.set.Deadline)
+	ctx, cancel := context.WithTimeout(s.server.background, patience)
 	defer cancel()
 	progress := time.NewTicker(progressTime)
 	defer progress.Stop()
@@ -301,7 +309,7 @@ func (s *session) EndOfMessage(m milter.Modifier) (resp *milter.Response, err er
 		return milter.RespTempFail, nil
 	}
 	s.msg.Complete = true
-	s.learn(m, s.needed())
+	s.learn(m, s.needed(), s.set.Deadline)
 	d := s.atEnd(m)
 	switch d.Action {
 	case Reject, Tempfail:
@@ -316,13 +324,12 @@ func (s *session) EndOfMessage(m milter.Modifier) (resp *milter.Response, err er
 	return milter.RespAccept, nil
 }
 
-// needed lists the destinations of which a verdict is needed at the end.
+// needed lists the destinations that the decisions at the end rest on.
 func (s *session) needed() []nexthop.Destination {
 	var all []nexthop.Destination
 	for i := range s.rcpts {
 		r := &s.rcpts[i]
-		rule, _ := s.set.Rules.Match(&s.msg, r.address)
-		if s.set.Header != "" || !r.decided && (rule != nil || s.msg.RequireTLS) {
+		if rule, _ := s.set.Rules.Match(&s.msg, r.address); !r.decided && (rule != nil || s.msg.RequireTLS) {
 			all = append(all, r.hop.dests...)
 		}
 	}
@@ -373,6 +380,11 @@ func (s *session) annotate(m milter.Modifier) {
 		}
 		s.server.counters.forged.Add(1)
 	}
+	var all []nexthop.Destination
+	for i := range s.rcpts[:min(len(s.rcpts), maxAnnotations)] {
+		all = append(all, s.rcpts[i].hop.dests...)
+	}
+	s.learn(m, all, min(s.set.Deadline, annotateTime))
 	told := make(map[string]bool)
 	for i := range s.rcpts {
 		r := &s.rcpts[i]

@@ -1,10 +1,12 @@
 package milterd
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -413,6 +415,28 @@ func TestSilentAsker(t *testing.T) {
 	}
 }
 
+// TestSilentAskerAnnotates: a message that only the header is for does not wait for
+// long, and is told of as unknown; a domain is asked for ahead of time once.
+func TestSilentAskerAnnotates(t *testing.T) {
+	o := internet()
+	o.hold = make(chan struct{})
+	set := settings(t, o, Reject)
+	set.Header, set.Prefetch, set.Deadline = "X-TLS-Verdict", true, time.Hour
+	m := start(t, set)
+	m.mail("a@example.com", "")
+	for i := range 5 {
+		m.rcpt(fmt.Sprintf("b%d@sts.example", i), "smtp", "sts.example", "continue")
+	}
+	mods := m.end("accept")
+	if len(mods) != 1 || mods[0].HeaderValue != "sts.example; verdict=unknown" {
+		t.Errorf("modifications: %v", mods)
+	}
+	// Once ahead of time, once for the header.
+	if n := o.times("sts.example"); n != 2 {
+		t.Errorf("asked %d times", n)
+	}
+}
+
 // TestManyConnections: a thousand connections at once, each with a message.
 func TestManyConnections(t *testing.T) {
 	s, l := serve(t, settings(t, internet(), Reject))
@@ -500,6 +524,64 @@ func TestPolicyd(t *testing.T) {
 	if _, err := ask("example.com"); !errors.Is(err, ErrNoVerdict) {
 		t.Errorf("a policyd that is gone: %v", err)
 	}
+}
+
+// peers is a listener of connections in memory.
+type peers chan net.Conn
+
+func (p peers) Accept() (net.Conn, error) {
+	if c, ok := <-p; ok {
+		return c, nil
+	}
+	return nil, net.ErrClosed
+}
+func (p peers) Close() error   { return nil }
+func (p peers) Addr() net.Addr { return &net.UnixAddr{Name: "memory", Net: "unix"} }
+
+// FuzzServer: whatever a peer sends after the negotiation, the process and the
+// library go on. A panic there cannot be caught: it ends the test.
+func FuzzServer(f *testing.F) {
+	for _, hole := range holes() {
+		f.Add(hole)
+	}
+	rcpt := slices.Concat(packet('D', "R{rcpt_mailer}\x00smtp\x00{rcpt_host}\x00sts.example\x00"), packet('R', "<b@sts.example>\x00"))
+	mail := packet('M', "<a@legal.example.com>\x00REQUIRETLS\x00")
+	f.Add(slices.Concat(mail, rcpt, packet('L', "Subject\x00x\x00"), packet('E', "")))
+	f.Add(slices.Concat(packet('C', "h\x006\x00\x19IPv6:::1\x00"), packet('H', "h\x00"), mail, rcpt, rcpt, packet('A', ""), mail, packet('K', ""), packet('Q', "")))
+	f.Add(slices.Concat(packet('R', "\x00"), packet('L', "\x00"), packet('D', "\x00"), packet('U', ""), packet('T', ""), packet('N', ""), packet('B', "")))
+	set := settings(f, internet(), Reject)
+	set.Header = "Subject"
+	l := make(peers)
+	s := New(Options{Settings: set, MaxConnections: 100, Log: quiet()})
+	go func() { _ = s.Serve(l) }()
+	f.Fuzz(func(t *testing.T, in []byte) {
+		p := &peer{in: bytes.NewReader(slices.Concat(hello(), in)), closed: make(chan struct{})}
+		l <- p
+		select {
+		case <-p.closed:
+		case <-time.After(10 * time.Second):
+			t.Error("the connection was left open")
+		}
+	})
+}
+
+// peer is a connection whose other end has said all, hung up, and reads everything.
+type peer struct {
+	net.Conn // nil: what is not here is not used
+	in       io.Reader
+	closed   chan struct{}
+	once     sync.Once
+}
+
+func (p *peer) Read(b []byte) (int, error)       { return p.in.Read(b) }
+func (p *peer) Write(b []byte) (int, error)      { return len(b), nil }
+func (p *peer) SetReadDeadline(time.Time) error  { return nil }
+func (p *peer) SetWriteDeadline(time.Time) error { return nil }
+func (p *peer) RemoteAddr() net.Addr             { return peers(nil).Addr() }
+
+func (p *peer) Close() error {
+	p.once.Do(func() { close(p.closed) })
+	return nil
 }
 
 // BenchmarkMessage is a message of one recipient: MAIL, RCPT with its verdict, end.
