@@ -39,7 +39,6 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -229,8 +228,7 @@ func (e *Engine) Rule(ctx context.Context, d nexthop.Destination) Ruled {
 	return e.join(ctx, d).InForce
 }
 
-// Cached returns the verdict that is in force, if one is known. It never waits, and
-// does not keep d.Name, which may be in a buffer that is used again.
+// Cached returns the verdict that is in force, if one is known. It never waits.
 func (e *Engine) Cached(d nexthop.Destination) (Ruled, bool) {
 	n, ok := e.cache.GetIfPresent(d)
 	if !ok {
@@ -244,7 +242,6 @@ func (e *Engine) Cached(d nexthop.Destination) (Ruled, bool) {
 	if e.cfg.RefreshAhead && now >= n.refresh && n.claimed.CompareAndSwap(false, true) {
 		e.counts.refreshes.Add(1)
 		// The refresh is the program's own idea, and on nobody's account.
-		d.Name = strings.Clone(d.Name)
 		e.fly(d, "")
 	}
 	return e.ruled(n), true

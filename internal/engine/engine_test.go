@@ -14,7 +14,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-	"unsafe"
 
 	"tlsverdict/internal/fairqueue"
 	"tlsverdict/internal/mtasts"
@@ -833,27 +832,4 @@ func TestSizeGrows(t *testing.T) {
 	if addresses < before+4000*24-100 || x.size() < addresses+59_000 {
 		t.Errorf("sizes %d, %d with 4000 addresses, %d with a record of 60 KB", before, addresses, x.size())
 	}
-}
-
-// TestRefreshKeepsItsName: the name of a question may be in a buffer that is used again.
-func TestRefreshKeepsItsName(t *testing.T) {
-	var last atomic.Value
-	s := &source{facts: func(_ context.Context, d nexthop.Destination) verdict.Facts {
-		last.Store(strings.Clone(d.Name))
-		return unsigned(d, time.Hour)
-	}}
-	bubble(t, s, nil, func(t *testing.T, e *Engine) {
-		e.Rule(t.Context(), dest)
-		time.Sleep(50 * time.Minute)
-		buffer := []byte(dest.Name)
-		e.Cached(nexthop.Destination{Name: unsafe.String(&buffer[0], len(buffer)), Port: dest.Port, Host: dest.Host})
-		clear(buffer)
-		synctest.Wait()
-		if s.calls.Load() != 2 || last.Load() != dest.Name {
-			t.Errorf("flight %d was for %q", s.calls.Load(), last.Load())
-		}
-		if _, ok := e.Cached(dest); !ok {
-			t.Error("what was refreshed is not known")
-		}
-	})
 }
