@@ -40,7 +40,7 @@ func plan() map[string]room {
 		"internal/engine":     {ours: []string{"internal/fairqueue", "internal/gather", "internal/store", "internal/verdict", "internal/nexthop"}, theirs: []string{"github.com/maypok86/otter/v2", "golang.org/x/sync", "golang.org/x/time"}, why: "it keeps rulings and does not know how an MTA asks"},
 		"internal/explain":    {ours: []string{"internal/engine", "internal/verdict", "internal/mtasts", "internal/tlsa", "internal/signal", "internal/nexthop"}, theirs: []string{"std"}, why: "it tells what was decided"},
 		"internal/socketmapd": {ours: []string{"internal/fairqueue", "internal/engine", "internal/explain", "internal/verdict", "internal/nexthop", "postfixmap"}, theirs: []string{"golang.org/x/time"}, why: "it spells rulings"},
-		"internal/milterd":    {ours: []string{"internal/explain", "internal/nexthop", "postfixmap"}, theirs: []string{"github.com/d--j/go-milter", "golang.org/x/time"}, why: "it judges recipients by reports, whoever makes them"},
+		"internal/milterd":    {ours: []string{"internal/explain", "internal/nexthop", "internal/verdict", "postfixmap"}, theirs: []string{"github.com/d--j/go-milter", "golang.org/x/time"}, why: "it judges recipients by reports, whoever makes them"},
 		"internal/postfix":    {theirs: []string{"std"}, why: "it asks Postfix, and decides nothing"},
 		"internal/config":     {ours: []string{"internal/verdict", "internal/nexthop", "postfixmap"}, theirs: []string{"github.com/BurntSushi/toml"}, why: "it reads settings and acts on none"},
 		"internal/daemon":     {ours: []string{"internal", "postfixmap"}, theirs: []string{"github.com/coreos/go-systemd/v22"}, why: "it wires the rooms"},

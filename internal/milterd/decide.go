@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"tlsverdict/internal/explain"
+	"tlsverdict/internal/verdict"
 )
 
 // Verdict is what a report says of a next hop, in the terms of rules. The zero value
@@ -63,8 +64,13 @@ func unenforced(replies map[string]string) bool {
 	return len(replies) > 0
 }
 
+// why is the reason that a sender may know: what failed here, and which resolver that
+// was, is for the operator, who has it in policyd's log.
 func why(r *explain.Report) string {
 	if r.Error != "" {
+		if r.Fault != verdict.Remote.String() {
+			return ""
+		}
 		return r.Error
 	}
 	if len(r.Reasons) == 0 || r.ReasonsOf != "" {
@@ -182,7 +188,11 @@ func (q *Question) unknown(wanted string, a Action) Decision {
 }
 
 func (q *Question) waits(wanted string, a Action) Decision {
-	return Decision{Action: a, Code: 451, Status: "4.4.3", Text: line("%s: whether it can be had is not known now, try again later: %s", wanted, q.Verdict.Why)}
+	d := q.unknown(wanted, a)
+	if q.Verdict.Why != "" {
+		d.Text = line("%s; %s", d.Text, q.Verdict.Why)
+	}
+	return d
 }
 
 // shortfall says what there is instead of what is demanded.

@@ -188,8 +188,10 @@ func TestJudge(t *testing.T) {
 			t.Errorf("%s in observe mode: %+v", tc.verdict, v)
 		}
 	}
-	if v, err := Judge(&explain.Report{Verdict: "defer", Error: "SERVFAIL"}); err != nil || !v.Waits || v.Why != "SERVFAIL" {
-		t.Errorf("defer: %+v, %v", v, err)
+	for fault, why := range map[string]string{"remote": "SERVFAIL", "operator": "", "tlsverdict": "", "": ""} {
+		if v, err := Judge(&explain.Report{Verdict: "defer", Error: "SERVFAIL", Fault: fault}); err != nil || !v.Waits || v.Why != why {
+			t.Errorf("defer, fault %q: %+v, %v", fault, v, err)
+		}
 	}
 	if _, err := Judge(&explain.Report{Verdict: "half-dane"}); err == nil {
 		t.Error("a word that is not known is a verdict")

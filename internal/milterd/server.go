@@ -61,8 +61,8 @@ func New(opt Options) *Server {
 			return &session{server: s}
 		}),
 		milter.WithActions(actions), milter.WithProtocols(protocol), milter.WithNegotiationCallback(negotiate),
-		milter.WithMacroRequest(milter.StageMail, []milter.MacroName{milter.MacroAuthType, milter.MacroAuthAuthen}),
-		milter.WithMacroRequest(milter.StageRcpt, []milter.MacroName{milter.MacroRcptMailer, milter.MacroRcptHost, milter.MacroRcptAddr}),
+		milter.WithMacroRequest(milter.StageMail, []milter.MacroName{milter.MacroQueueId, milter.MacroAuthType, milter.MacroAuthAuthen}),
+		milter.WithMacroRequest(milter.StageRcpt, []milter.MacroName{milter.MacroQueueId, milter.MacroRcptMailer, milter.MacroRcptHost, milter.MacroRcptAddr}),
 		milter.WithMacroRequest(milter.StageEOM, []milter.MacroName{milter.MacroQueueId}),
 	}
 	s.library = milter.NewServer(options...)
