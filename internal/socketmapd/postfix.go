@@ -1,6 +1,7 @@
 package socketmapd
 
 import (
+	"encoding/hex"
 	"fmt"
 	"strings"
 
@@ -18,7 +19,7 @@ func appendPostfix(_ *Options, dst []byte, v verdict.Verdict) []byte {
 	case verdict.DANE:
 		return append(dst, "OK dane"...)
 	case verdict.Fingerprint:
-		return appendPolicy(dst, fingerprint(v))
+		return appendFingerprint(dst, v)
 	case verdict.Encrypt:
 		return append(dst, "OK encrypt"...)
 	case verdict.STS:
@@ -52,6 +53,22 @@ func fingerprint(v verdict.Fingerprint) *postfixmap.TLSPolicy {
 		p.Match = append(p.Match, postfixmap.Fingerprint(v.Digests[i][:]))
 	}
 	return p
+}
+
+// appendFingerprint writes that policy as its encoder does, which takes forty times as
+// long: there is nothing in a digest that has to be checked.
+func appendFingerprint(dst []byte, v verdict.Fingerprint) []byte {
+	if len(v.Digests) == 0 {
+		return appendPolicy(dst, fingerprint(v))
+	}
+	dst = append(dst, "OK fingerprint match="...)
+	for i := range v.Digests {
+		for j := range v.Digests[i] {
+			dst = append(hex.AppendEncode(dst, v.Digests[i][j:j+1]), ':')
+		}
+		dst[len(dst)-1] = '|'
+	}
+	return append(dst[:len(dst)-1], " servername=hostname"...)
 }
 
 // spell writes names and mx values as an attribute has them. In match=,

@@ -519,3 +519,17 @@ func (k *known) Rule(context.Context, nexthop.Destination) engine.Ruled {
 func (k *known) Explain(context.Context, nexthop.Destination) *engine.Explanation {
 	panic("not asked here")
 }
+
+// TestFingerprintLine: the short way to the line gives the line.
+func TestFingerprintLine(t *testing.T) {
+	for n := 1; n < 4; n++ {
+		var v verdict.Fingerprint
+		for i := range n {
+			v.Digests = append(v.Digests, sha256.Sum256([]byte{byte(i)}))
+		}
+		want := string(appendPolicy(nil, fingerprint(v)))
+		if got := string(appendFingerprint(nil, v)); got != want || !strings.HasPrefix(got, "OK fingerprint match=") {
+			t.Errorf("%s\nwant %s", got, want)
+		}
+	}
+}
