@@ -55,7 +55,7 @@ func fingerprint(v verdict.Fingerprint) *postfixmap.TLSPolicy {
 	return p
 }
 
-// appendFingerprint writes that policy as its encoder does, which takes forty times as
+// appendFingerprint writes that policy as its encoder does, which takes ten times as
 // long: there is nothing in a digest that has to be checked.
 func appendFingerprint(dst []byte, v verdict.Fingerprint) []byte {
 	if len(v.Digests) == 0 {
