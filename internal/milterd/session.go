@@ -244,19 +244,29 @@ func (s *session) learn(m milter.Modifier, dests []nexthop.Destination, patience
 	progress := time.NewTicker(progressTime)
 	defer progress.Stop()
 	answers := s.askAll(ctx, missing)
-	for range missing {
+	for waiting := len(missing); waiting > 0; {
 		select {
 		case a := <-answers:
+			waiting--
 			s.known[a.dest] = a.answer
 			if a.err != nil {
-				s.server.counters.unknown.Add(1)
-				s.server.seldom.Do(func() { s.server.log.Warn("no verdict can be had", "dest", a.dest.String(), "error", a.err) })
+				s.unknown(a.dest, a.err)
 			}
+		case <-ctx.Done():
+			// Whoever asks may be slower to give up than it should.
+			s.unknown(missing[0], context.Cause(ctx))
+			return
 		case <-progress.C:
 			// An older MTA does not know the word; it waits, or does not.
 			_ = m.Progress()
 		}
 	}
+}
+
+// unknown counts and tells that a destination has no verdict.
+func (s *session) unknown(d nexthop.Destination, err error) {
+	s.server.counters.unknown.Add(1)
+	s.server.seldom.Do(func() { s.server.log.Warn("no verdict can be had", "dest", d.String(), "error", err) })
 }
 
 type answered struct {

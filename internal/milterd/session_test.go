@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/d--j/go-milter"
@@ -435,6 +436,64 @@ func TestSilentAskerAnnotates(t *testing.T) {
 	if n := o.times("sts.example"); n != 2 {
 		t.Errorf("asked %d times", n)
 	}
+}
+
+// deaf does not look at its context.
+type deaf chan struct{}
+
+func (d deaf) Ask(context.Context, nexthop.Destination) (*explain.Report, error) {
+	<-d
+	return nil, ErrNoVerdict
+}
+
+// TestDeafAsker: one that never gives up holds nobody up.
+func TestDeafAsker(t *testing.T) {
+	d := make(deaf)
+	set := settings(t, d, Reject)
+	set.Deadline = 20 * time.Millisecond
+	m := start(t, set)
+	m.mail("a@legal.example.com", "")
+	m.rcpt("b@sts.example", "smtp", "sts.example", "451 4.4.3")
+	m.end("accept")
+	close(d)
+}
+
+// TestProgress: an MTA that waits for a slow verdict is told every 5 seconds that work
+// goes on, and gets its answer.
+func TestProgress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := internet()
+		o.hold = make(chan struct{})
+		set := settings(t, o, Reject)
+		set.Deadline = time.Minute
+		l := make(peers)
+		s := New(Options{Settings: set, MaxConnections: 10, Log: quiet()})
+		done := make(chan error, 1)
+		go func() { done <- s.Serve(l) }()
+		near, far := net.Pipe()
+		l <- near
+		write(t, far, hello())
+		readPacket(t, far)
+		write(t, far, packet('M', "<a@legal.example.com>\x00"))
+		write(t, far, packet('D', "R{rcpt_mailer}\x00smtp\x00{rcpt_host}\x00sts.example\x00"))
+		start := time.Now()
+		time.AfterFunc(12*time.Second, func() { close(o.hold) })
+		write(t, far, packet('R', "<b@sts.example>\x00"))
+		got := ""
+		for !strings.HasSuffix(got, "c") && len(got) < 10 {
+			code, _ := readPacket(t, far)
+			got += string(code)
+		}
+		if took := time.Since(start); got != "ppc" || took != 12*time.Second {
+			t.Errorf("answers %q after %v", got, took)
+		}
+		close(l)
+		far.Close()
+		if err := s.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+		<-done
+	})
 }
 
 // TestManyConnections: a thousand connections at once, each with a message.
