@@ -134,6 +134,12 @@ func (p inProcess) Ask(ctx context.Context, d nexthop.Destination) (*explain.Rep
 	return explain.New(p.stack.Engine.Explain(ctx, d)), nil
 }
 
+// Warm works the verdict out.
+func (p inProcess) Warm(ctx context.Context, d nexthop.Destination) error {
+	p.stack.Engine.Rule(ctx, d)
+	return nil
+}
+
 // Close ends it.
 func (p inProcess) Close() error {
 	p.stack.Close()

@@ -172,12 +172,27 @@ func (s *Server) prefetch(set *Settings, d nexthop.Destination) {
 		defer func() { <-s.ahead }()
 		ctx, cancel := context.WithTimeout(s.background, set.Deadline)
 		defer cancel()
-		// Who needs the answer asks again, and sees the error.
-		_, _ = s.ask(ctx, set, d)
+		s.warm(ctx, set, d)
 	})
 	if !started {
 		<-s.ahead
 	}
+}
+
+// warm has a verdict worked out. Who needs it asks again, and sees the error.
+func (s *Server) warm(ctx context.Context, set *Settings, d nexthop.Destination) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.panicked(p)
+		}
+	}()
+	_ = set.Asker.Warm(ctx, d)
+}
+
+// panicked counts and tells what was recovered.
+func (s *Server) panicked(p any) {
+	s.counters.panics.Add(1)
+	s.log.Error("a callback of the milter panicked; the mail is deferred", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 }
 
 // ask asks for one destination. A panic of the Asker is an error: it runs in a
@@ -185,8 +200,7 @@ func (s *Server) prefetch(set *Settings, d nexthop.Destination) {
 func (s *Server) ask(ctx context.Context, set *Settings, d nexthop.Destination) (v Verdict, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			s.counters.panics.Add(1)
-			s.log.Error("a callback of the milter panicked; the mail is deferred", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			s.panicked(p)
 			v, err = Verdict{}, ErrNoVerdict
 		}
 	}()

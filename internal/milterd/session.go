@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -61,8 +60,7 @@ type answer struct {
 // connections beside.
 func (s *session) rescue(resp **milter.Response) {
 	if p := recover(); p != nil {
-		s.server.counters.panics.Add(1)
-		s.server.log.Error("a callback of the milter panicked; the mail is deferred", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		s.server.panicked(p)
 		*resp = milter.RespTempFail
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -63,6 +64,11 @@ func (o *oracle) Ask(ctx context.Context, d nexthop.Destination) (*explain.Repor
 		Verdict: verdict, Source: source, Replies: map[string]string{"postfix": "OK"},
 		Reasons: []explain.Reason{{Subject: d.Name, Text: "because", Cite: "RFC 8461 §2"}},
 	}, nil
+}
+
+func (o *oracle) Warm(ctx context.Context, d nexthop.Destination) error {
+	_, err := o.Ask(ctx, d)
+	return err
 }
 
 func (o *oracle) times(dest string) int {
@@ -446,6 +452,8 @@ func (d deaf) Ask(context.Context, nexthop.Destination) (*explain.Report, error)
 	return nil, ErrNoVerdict
 }
 
+func (d deaf) Warm(context.Context, nexthop.Destination) error { return nil }
+
 // TestDeafAsker: one that never gives up holds nobody up.
 func TestDeafAsker(t *testing.T) {
 	d := make(deaf)
@@ -523,8 +531,12 @@ func TestPolicyd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var warmed atomic.Int32
 	answer := func(_ context.Context, req postfixmap.Request, reply []byte) []byte {
 		switch {
+		case string(req.Map) == "postfix":
+			warmed.Add(1)
+			return postfixmap.AppendNotFound(reply)
 		case string(req.Map) != "json":
 			return postfixmap.AppendTemp(reply, "unknown map")
 		case string(req.Key) == "temp.example":
@@ -563,6 +575,9 @@ func TestPolicyd(t *testing.T) {
 		if r, err := ask(name); !errors.Is(err, ErrNoVerdict) {
 			t.Errorf("%s: %+v, %v", name, r, err)
 		}
+	}
+	if err := p.Warm(t.Context(), nexthop.Destination{Name: "example.com", Port: nexthop.SMTPPort}); err != nil || warmed.Load() != 1 {
+		t.Errorf("warmed %d times: %v", warmed.Load(), err)
 	}
 	stop()
 	back := make(chan func(), 1)
