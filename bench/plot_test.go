@@ -57,7 +57,7 @@ func (p plot) svg() string {
 	fmt.Fprintf(&b, `<text x="%d" y="%d" text-anchor="middle">%s</text>`+"\n", (plotLeft+plotWidth-plotRight)/2, plotHeight-8, escape(p.axis))
 	if p.target != 0 {
 		fmt.Fprintf(&b, `<line x1="%d" y1="%.1f" x2="%d" y2="%.1f" stroke="#888" stroke-width="1.5" stroke-dasharray="6 4"/>`, plotLeft, y(p.target), plotWidth-plotRight, y(p.target))
-		fmt.Fprintf(&b, `<text x="%d" y="%.1f">target</text>`+"\n", plotWidth-plotRight+6, y(p.target)-4)
+		fmt.Fprintf(&b, `<text x="%d" y="%.1f">target</text>`+"\n", plotLeft+4, y(p.target)-4)
 	}
 	colours := []string{"#3b82f6", "#e8590c", "#2f9e44", "#ae3ec9"}
 	for n, s := range p.series {
@@ -73,7 +73,7 @@ func (p plot) svg() string {
 		fmt.Fprintf(&b, `<text x="%d" y="%d">%s</text>`+"\n", plotWidth-plotRight+36, at+4, escape(s.name))
 	}
 	if p.unit != "" {
-		fmt.Fprintf(&b, `<text x="8" y="%d" font-size="11">%s</text>`+"\n", plotTop-4, escape(p.unit))
+		fmt.Fprintf(&b, `<text x="%d" y="%d" font-size="11">%s</text>`+"\n", plotLeft, plotTop-6, escape(p.unit))
 	}
 	b.WriteString("</svg>\n")
 	return b.String()
