@@ -103,7 +103,7 @@ type Question struct {
 	Hop string
 	// Rule is the one that matched, or nil.
 	Rule *Rule
-	// RequireTLS is Message.RequireTLS.
+	// RequireTLS is what Message.DemandsTLS says.
 	RequireTLS bool
 	// Verdict holds for Hop, if Err is nil.
 	Verdict Verdict
@@ -160,7 +160,9 @@ func (q *Question) byRule() Decision {
 }
 
 // byRequireTLS is the requirement of the message itself, which no rule and no
-// setting lowers (RFC 8689 §4.2.1).
+// setting lowers. A next hop must be known by signed MX records or by MTA-STS, and
+// prove who it is (RFC 8689 §4.2.1): what cannot be sent on like this is refused
+// here, where its sender still waits, and not bounced later.
 func (q *Question) byRequireTLS() Decision {
 	if !q.RequireTLS {
 		return Decision{}
@@ -176,8 +178,8 @@ func (q *Question) byRequireTLS() Decision {
 	}
 	d := Decision{Action: Reject, Code: 550, Status: "5.7.10", Text: line("%s: %s", wanted, q.shortfall())}
 	if q.Verdict.Level == Encrypted {
-		// TLS there is: what the server cannot do is what REQUIRETLS needs
-		// (RFC 8689 §2).
+		// "Encryption needed" would be untrue. The other of the two codes of
+		// RFC 8689 §4.2.1 is for servers that cannot do what REQUIRETLS takes.
 		d.Status = "5.7.30"
 	}
 	return d

@@ -109,7 +109,7 @@ type Message struct {
 	Sender string
 	// Authenticated says that the client logged in (SMTP AUTH).
 	Authenticated bool
-	// RequireTLS says that MAIL FROM had the REQUIRETLS parameter (RFC 8689 §2).
+	// RequireTLS says that MAIL FROM had the REQUIRETLS parameter (RFC 8689 §4.1).
 	RequireTLS bool
 	// Complete says that all headers have been seen.
 	Complete bool
@@ -119,6 +119,12 @@ type Message struct {
 	// seen are the rules whose header, and tagged those whose subject tag, was found.
 	seen, tagged map[int]bool
 }
+
+// DemandsTLS reports whether the message must not go on without TLS to a server that
+// proves who it is. Bounces are excepted although they may have the parameter: the
+// conditions are for mail with a return path (RFC 8689 §4.2.1), and a bounce should
+// not be lost for them (RFC 8689 §5).
+func (m *Message) DemandsTLS() bool { return m.RequireTLS && m.Sender != "" }
 
 // TLSOptional reports whether the sender asked for delivery whatever the protection:
 // exactly one TLS-Required field that says "No" (RFC 8689 §3). REQUIRETLS makes the

@@ -79,7 +79,7 @@ func (s *session) MailFrom(from, args string, m milter.Modifier) (resp *milter.R
 	return milter.RespContinue, nil
 }
 
-// requireTLS looks for the parameter of MAIL FROM (RFC 8689 §2).
+// requireTLS looks for the parameter of MAIL FROM, which has no value (RFC 8689 §2).
 func requireTLS(args string) bool {
 	for _, arg := range strings.Fields(args) {
 		if strings.EqualFold(arg, "REQUIRETLS") {
@@ -151,7 +151,7 @@ func (s *session) early(r *recipient, m milter.Modifier) *milter.Response {
 		rule = nil
 	}
 	r.decided = !later
-	if rule == nil && !s.msg.RequireTLS {
+	if rule == nil && !s.msg.DemandsTLS() {
 		return nil
 	}
 	s.learn(m, r.hop.dests, s.set.Deadline)
@@ -171,7 +171,7 @@ func (s *session) early(r *recipient, m milter.Modifier) *milter.Response {
 func (s *session) decide(r *recipient, rule *Rule) Decision {
 	v, err := s.verdict(&r.hop)
 	return Decide(Question{
-		Hop: r.hop.text, Rule: rule, RequireTLS: s.msg.RequireTLS,
+		Hop: r.hop.text, Rule: rule, RequireTLS: s.msg.DemandsTLS(),
 		Verdict: v, Err: err, OnError: s.set.OnError,
 	})
 }
@@ -337,7 +337,7 @@ func (s *session) needed() []nexthop.Destination {
 	var all []nexthop.Destination
 	for i := range s.rcpts {
 		r := &s.rcpts[i]
-		if rule, _ := s.set.Rules.Match(&s.msg, r.address); !r.decided && (rule != nil || s.msg.RequireTLS) {
+		if rule, _ := s.set.Rules.Match(&s.msg, r.address); !r.decided && (rule != nil || s.msg.DemandsTLS()) {
 			all = append(all, r.hop.dests...)
 		}
 	}
@@ -350,7 +350,7 @@ func (s *session) atEnd(m milter.Modifier) Decision {
 	ds := make([]Decision, len(s.rcpts))
 	for i := range s.rcpts {
 		r := &s.rcpts[i]
-		if rule, _ := s.set.Rules.Match(&s.msg, r.address); !r.decided && (rule != nil || s.msg.RequireTLS) {
+		if rule, _ := s.set.Rules.Match(&s.msg, r.address); !r.decided && (rule != nil || s.msg.DemandsTLS()) {
 			r.decision = s.decide(r, rule)
 			s.record(r, rule, r.decision, m)
 		}

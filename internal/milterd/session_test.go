@@ -336,6 +336,26 @@ func TestSessionRequireTLS(t *testing.T) {
 	m.end("accept")
 }
 
+// TestSessionRequireTLSOfABounce: a bounce keeps the parameter, and is not lost for
+// it; a rule for bounces holds all the same.
+func TestSessionRequireTLSOfABounce(t *testing.T) {
+	set := settings(t, internet(), Reject)
+	set.Header = "X-TLS-Verdict"
+	m := start(t, set)
+	m.mail("", "REQUIRETLS")
+	m.rcpt("b@plain.example", "smtp", "plain.example", "continue")
+	mods := m.end("accept", "TLS-Required: No")
+	if len(mods) != 1 || mods[0].HeaderValue != "plain.example; verdict=none; source=none; protection=none; requiretls" {
+		t.Errorf("modifications: %v", mods)
+	}
+	set = settings(t, internet(), Reject)
+	set.Rules[0].Sender = pattern(t, "<>")
+	m = start(t, set)
+	m.mail("", "REQUIRETLS")
+	m.rcpt("b@plain.example", "smtp", "plain.example", "550 5.7.10 mail to plain.example")
+	m.end("accept")
+}
+
 // TestSessionTLSOptional: the field is told of, and lowers no rule.
 func TestSessionTLSOptional(t *testing.T) {
 	set := settings(t, internet(), Reject)
