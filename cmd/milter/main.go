@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"tlsverdict/internal/daemon"
+	"tlsverdict/internal/daemon/milter"
 )
 
 func main() {
@@ -82,7 +83,7 @@ defers, holds or marks mail that needs more than that.`,
 
 // configFlag adds --config to a command.
 func configFlag(cmd *cobra.Command, file *string) {
-	cmd.Flags().StringVar(file, "config", "", "configuration `file`; default "+defaultFile+" if it exists")
+	cmd.Flags().StringVar(file, "config", "", "configuration `file`; default "+milter.DefaultFile+" if it exists")
 }
 
 func newServe(s streams) *cobra.Command {
@@ -98,7 +99,7 @@ SIGHUP reads the configuration again (a bad one is refused, the old one kept),
 SIGTERM lets messages under way end, SIGUSR1 writes counters to the log.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			err := serve(cmd.Context(), file, s)
+			err := milter.Run(cmd.Context(), daemon.Options{ConfigFile: file, Stdout: s.out, Stderr: s.err})
 			var unusable *daemon.ConfigError
 			switch {
 			case err == nil:
@@ -121,9 +122,9 @@ func newCheckConfig(s streams) *cobra.Command {
 		Short: "say what is wrong with the configuration, with line and hint",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			cfg, err := load(file)
+			cfg, err := milter.Load(file)
 			if err == nil {
-				err = check(cfg)
+				err = milter.Check(cfg)
 			}
 			if err != nil {
 				return exit{exitNegative, err}

@@ -4,7 +4,7 @@
 //	err := daemon.Run(ctx, daemon.Options{ConfigFile: "/etc/tlsverdict/policyd.toml", Stdout: os.Stdout, Stderr: os.Stderr})
 //
 // The end of ctx (SIGTERM, SIGINT) drains: no new connections, an answer for each
-// request under way, at most drainTime in all. SIGHUP reads the file again; a bad
+// request under way, at most lifecycle.DrainTime in all. SIGHUP reads the file again; a bad
 // one is refused and the old one kept. SIGUSR1 switches debug records on and off; one
 // of them tells what the process holds.
 //
@@ -28,18 +28,13 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
-	"os"
-	"os/signal"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/activation"
-	sd "github.com/coreos/go-systemd/v22/daemon"
-
 	"tlsverdict/internal/config"
+	"tlsverdict/internal/lifecycle"
 	"tlsverdict/internal/resolve"
 	"tlsverdict/internal/resolve/dnssec"
 	"tlsverdict/internal/store"
@@ -48,9 +43,6 @@ import (
 
 // DefaultConfigFile is read when no other is named; it need not exist.
 const DefaultConfigFile = "/etc/tlsverdict/policyd.toml"
-
-// drainTime bounds what a stop may take.
-const drainTime = 15 * time.Second
 
 // Options are what the command line says.
 type Options struct {
@@ -120,10 +112,10 @@ func Run(ctx context.Context, opt Options) error {
 	SpareMemory()
 	d := &daemon{opt: opt, cfg: cfg}
 	d.level.Set(cfg.Log.Level)
-	d.log = newLogger(opt.Stderr, cfg.Log.Format, &d.level)
+	d.log = lifecycle.NewLogger(opt.Stderr, LogFormat(cfg.Log.Format), &d.level)
 	d.warn(cfg)
 	d.limits = limit(cfg, d.log)
-	if d.store, err = d.openStore(cfg.Store.Path); err != nil {
+	if d.store, err = OpenStore(cfg.Store.Path, d.log); err != nil {
 		return err
 	}
 	defer d.closeStore()
@@ -139,7 +131,7 @@ func Run(ctx context.Context, opt Options) error {
 		d.retiring.Wait()
 		d.stack.Load().Close()
 	}()
-	listeners, err := d.listen(ctx)
+	listeners, err := lifecycle.Listen(ctx, cfg.Socketmap.Listen, cfg.Socketmap.SocketMode)
 	if err != nil {
 		return err
 	}
@@ -161,12 +153,12 @@ type daemon struct {
 	retiring sync.WaitGroup
 }
 
-func newLogger(w io.Writer, format config.LogFormat, level slog.Leveler) *slog.Logger {
-	opt := &slog.HandlerOptions{Level: level}
-	if format == config.LogJSON {
-		return slog.New(slog.NewJSONHandler(w, opt))
+// LogFormat is the configured format as the logger has it.
+func LogFormat(f config.LogFormat) lifecycle.Format {
+	if f == config.LogJSON {
+		return lifecycle.JSON
 	}
-	return slog.New(slog.NewTextHandler(w, opt))
+	return lifecycle.Text
 }
 
 // warn says what the configuration makes possible although it is probably not meant.
@@ -176,20 +168,20 @@ func (d *daemon) warn(cfg *config.Config) {
 	}
 }
 
-// openStore opens the file, or keeps policies in memory where it cannot be had. A
-// file that another process has is a second daemon, which must not run on as if
-// it knew no policy.
-func (d *daemon) openStore(path string) (*store.Store, error) {
-	st, err := store.Open(path, d.log)
+// OpenStore opens the file, or keeps policies in memory where it cannot be had. A file
+// that another process has is an error, a *ConfigError: its daemon must not be answered
+// beside as if no policy were known.
+func OpenStore(path string, log *slog.Logger) (*store.Store, error) {
+	st, err := store.Open(path, log)
 	if errors.Is(err, store.ErrLocked) {
-		return nil, &ConfigError{fmt.Errorf("%w: is another policyd running? [store] path names another file", err)}
+		return nil, &ConfigError{fmt.Errorf("%w: is another policyd, or milter, running? [store] path names another file", err)}
 	}
 	if err == nil || path == "" {
 		return st, err
 	}
-	d.log.Error("MTA-STS policies are kept in memory only and forgotten at the next restart", "store", path, "error", err,
+	log.Error("MTA-STS policies are kept in memory only and forgotten at the next restart", "store", path, "error", err,
 		"way_out", "make the directory writable, or set [store] path = \"\" to accept this")
-	return store.Open("", d.log)
+	return store.Open("", log)
 }
 
 func (d *daemon) closeStore() {
@@ -198,99 +190,19 @@ func (d *daemon) closeStore() {
 	}
 }
 
-// listen opens the sockets that systemd passed, then those of the configuration
-// that are not among them.
-func (d *daemon) listen(ctx context.Context) ([]net.Listener, error) {
-	passed, err := activation.Listeners()
-	if err != nil {
-		return nil, fmt.Errorf("daemon: sockets passed by systemd: %w", err)
-	}
-	var all []net.Listener
-	taken := make(map[string]bool)
-	for _, l := range passed {
-		if l != nil {
-			all = append(all, l)
-			taken[l.Addr().String()] = true
-		}
-	}
-	for _, a := range d.cfg.Socketmap.Listen {
-		if taken[a.Endpoint()] {
-			continue
-		}
-		l, err := a.Listen(ctx, d.cfg.Socketmap.SocketMode)
-		if err != nil {
-			closeAll(all)
-			return nil, fmt.Errorf("daemon: cannot listen on %s: %w", a, err)
-		}
-		all = append(all, l)
-	}
-	return all, nil
-}
-
-func closeAll(ls []net.Listener) {
-	for _, l := range ls {
-		// They are of no use any more, whatever closing says.
-		_ = l.Close()
-	}
-}
-
 // serve answers until ctx ends, and drains.
 func (d *daemon) serve(ctx context.Context, listeners []net.Listener) error {
 	d.server = &postfixmap.Server{Handler: d, MaxConnections: d.limits.connections, ErrorLog: d.log}
-	failed := make(chan error, len(listeners))
-	var serving sync.WaitGroup
-	for _, l := range listeners {
-		d.log.Info("listening", "address", address(l))
-		serving.Go(func() { failed <- d.server.Serve(ctx, l) })
+	service := &lifecycle.Service{
+		Serve:  func(l net.Listener) error { return d.server.Serve(ctx, l) },
+		Ready:  func() { d.announce(ctx, listeners) },
+		Reload: d.reload, Report: d.toggleDebug, Shutdown: d.server.Shutdown, Log: d.log,
 	}
-	d.announce(ctx, listeners)
-	err := d.wait(ctx, failed)
-	d.notify(sd.SdNotifyStopping)
-	d.log.Info("stopping", "cause", context.Cause(ctx))
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
-	defer cancel()
-	if e := d.server.Shutdown(drain); e != nil {
-		d.log.Warn("requests were cut off", "after", drainTime, "error", e)
-	}
-	serving.Wait()
-	return err
+	return service.Run(ctx, listeners)
 }
 
-// wait handles signals until ctx ends or a listener is lost.
-func (d *daemon) wait(ctx context.Context, failed <-chan error) error {
-	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, syscall.SIGHUP, syscall.SIGUSR1)
-	defer signal.Stop(signals)
-	var beat <-chan time.Time
-	if interval, err := sd.SdWatchdogEnabled(false); err == nil && interval > 0 {
-		ticker := time.NewTicker(interval / 2)
-		defer ticker.Stop()
-		beat = ticker.C
-	}
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case err := <-failed:
-			if ctx.Err() != nil {
-				return nil
-			}
-			return fmt.Errorf("daemon: a listener was lost: %w", err)
-		case s := <-signals:
-			d.signalled(ctx, s)
-		case <-beat:
-			d.notify(sd.SdNotifyWatchdog)
-		}
-	}
-}
-
-func (d *daemon) signalled(ctx context.Context, s os.Signal) {
-	if s == syscall.SIGHUP {
-		d.notify(sd.SdNotifyReloading)
-		d.reload(ctx)
-		d.notify(sd.SdNotifyReady)
-		return
-	}
+// toggleDebug switches debug records on and off.
+func (d *daemon) toggleDebug() {
 	if d.level.Level() == slog.LevelDebug {
 		d.level.Set(max(d.cfg.Log.Level, slog.LevelInfo))
 	} else {
@@ -302,23 +214,20 @@ func (d *daemon) signalled(ctx context.Context, s os.Signal) {
 
 // reload reads the file again and answers by it from the next question on. What
 // was ruled by the old one is forgotten, so that a new override holds at once.
-func (d *daemon) reload(ctx context.Context) {
+func (d *daemon) reload(ctx context.Context) (file string, err error) {
 	cfg, err := LoadConfig(d.opt.ConfigFile)
 	if err != nil {
-		d.log.Error("the configuration was not reloaded; the old one stays in force", "error", err)
-		return
+		return "", err
 	}
 	if cfg.File == "" && d.cfg.File != "" {
 		// An editor or an upgrade may be about to put it back: to answer by the
 		// defaults meanwhile would drop every override.
-		d.log.Error("the configuration was not reloaded; the old one stays in force", "error", d.cfg.File+" is not there")
-		return
+		return "", fmt.Errorf("%s is not there", d.cfg.File)
 	}
 	d.warn(cfg)
 	next, err := NewStack(cfg, d.store, d.network(), d.log)
 	if err != nil {
-		d.log.Error("the configuration was not reloaded; the old one stays in force", "error", err)
-		return
+		return "", err
 	}
 	for _, what := range needRestart(d.cfg, cfg) {
 		d.log.Warn("a changed setting takes effect at the next start only", "setting", what)
@@ -330,13 +239,13 @@ func (d *daemon) reload(ctx context.Context) {
 	next.mta.inherit(d.stack.Load().mta)
 	next.Start()
 	d.retire(ctx, d.stack.Swap(next))
-	d.log.Info("configuration reloaded", "file", cfg.File)
+	return cfg.File, nil
 }
 
 // retire closes a stack when nobody can be waiting for it any more.
 func (d *daemon) retire(ctx context.Context, old *Stack) {
 	d.retiring.Go(func() {
-		timer := time.NewTimer(drainTime)
+		timer := time.NewTimer(lifecycle.DrainTime)
 		defer timer.Stop()
 		select {
 		case <-timer.C:
@@ -369,28 +278,13 @@ func (d *daemon) ServeMap(ctx context.Context, req postfixmap.Request, reply []b
 	return d.stack.Load().Responder.ServeMap(ctx, req, reply)
 }
 
-// announce prints what to put in main.cf, and tells systemd.
+// announce prints what to put in main.cf.
 func (d *daemon) announce(ctx context.Context, listeners []net.Listener) {
-	if len(listeners) > 0 {
-		fmt.Fprintf(d.opt.Stdout, "# main.cf\nsmtp_tls_policy_maps = socketmap:%s:postfix\nsmtp_dns_support_level = dnssec\nsmtp_tls_security_level = may\nsmtp_tls_CAfile = /etc/ssl/certs/ca-certificates.crt\n", address(listeners[0]))
-		if d.stack.Load().mta.needsDigest(ctx) {
-			fmt.Fprintln(d.opt.Stdout, "smtp_tls_fingerprint_digest = sha256")
-		}
+	if len(listeners) == 0 {
+		return
 	}
-	d.notify(sd.SdNotifyReady)
-}
-
-// address is a listener's address as a map name in main.cf has it.
-func address(l net.Listener) string {
-	if l.Addr().Network() == "unix" {
-		return "unix:" + l.Addr().String()
-	}
-	return "inet:" + l.Addr().String()
-}
-
-// notify tells systemd; without systemd it does nothing.
-func (d *daemon) notify(state string) {
-	if _, err := sd.SdNotify(false, state); err != nil {
-		d.log.Warn("systemd was not told", "state", state, "error", err)
+	fmt.Fprintf(d.opt.Stdout, "# main.cf\nsmtp_tls_policy_maps = socketmap:%s:postfix\nsmtp_dns_support_level = dnssec\nsmtp_tls_security_level = may\nsmtp_tls_CAfile = /etc/ssl/certs/ca-certificates.crt\n", lifecycle.Address(listeners[0]))
+	if d.stack.Load().mta.needsDigest(ctx) {
+		fmt.Fprintln(d.opt.Stdout, "smtp_tls_fingerprint_digest = sha256")
 	}
 }

@@ -382,7 +382,7 @@ func limits() []limit {
 		{"one request", "postfixmap/netstring.go", "MaxRequest", "10_000", "10,000 bytes"},
 		{"one request", "postfixmap/server.go", "DefaultRequestTimeout", "10 * time.Second", "10 s"},
 		{"policies that wait to be written", "internal/store/store.go", "maxWaiting", "64 << 20", "64 MB"},
-		{"a stop", "internal/daemon/daemon.go", "drainTime", "15 * time.Second", "15 s"},
+		{"a stop", "internal/lifecycle/lifecycle.go", "DrainTime", "15 * time.Second", "15 s"},
 	}
 }
 

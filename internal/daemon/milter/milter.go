@@ -1,4 +1,16 @@
-package main
+// Package milter runs the milter: it makes the rules of milter.toml into those of
+// milterd, and has verdicts from a policyd or works them out itself.
+//
+//	err := milter.Run(ctx, daemon.Options{ConfigFile: "/etc/tlsverdict/milter.toml", Stdout: os.Stdout, Stderr: os.Stderr})
+//
+// A reload makes new settings for messages that begin from then on; what decides here,
+// if anything does, is made anew with them, and the old one goes when nobody is likely
+// to ask it any more. Whether a policyd decides, or this process, is settled at the
+// start.
+//
+// Everything else that a daemon does is in lifecycle; what an MTA is answered, in
+// milterd.
+package milter
 
 import (
 	"context"
@@ -6,22 +18,15 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"os"
-	"os/signal"
 	"sync"
-	"syscall"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/activation"
-	sd "github.com/coreos/go-systemd/v22/daemon"
-
 	"tlsverdict/internal/config"
+	"tlsverdict/internal/daemon"
+	"tlsverdict/internal/lifecycle"
 	"tlsverdict/internal/milterd"
 	"tlsverdict/internal/store"
 )
-
-// drainTime bounds what a stop may take.
-const drainTime = 15 * time.Second
 
 // runner is a milter that runs.
 type runner struct {
@@ -37,15 +42,17 @@ type runner struct {
 	ended    chan struct{}
 }
 
-// serve runs until ctx ends, and drains.
-func serve(ctx context.Context, file string, s streams) error {
-	cfg, err := load(file)
+// Run runs the milter until ctx ends, and drains. It returns nil after that, else what
+// made it impossible to start or to go on; a *daemon.ConfigError where to start again
+// with this configuration is of no use.
+func Run(ctx context.Context, opt daemon.Options) error {
+	cfg, err := Load(opt.ConfigFile)
 	if err != nil {
 		return err
 	}
-	r := &runner{file: file, cfg: cfg, ended: make(chan struct{})}
+	r := &runner{file: opt.ConfigFile, cfg: cfg, ended: make(chan struct{})}
 	r.level.Set(cfg.Policyd.Log.Level)
-	r.log = newLogger(s.err, cfg.Policyd.Log.Format, &r.level)
+	r.log = lifecycle.NewLogger(opt.Stderr, daemon.LogFormat(cfg.Policyd.Log.Format), &r.level)
 	// What the milter library has to say is about peers that hang up, and any
 	// peer can make it say it: for those who look for it.
 	slog.SetLogLoggerLevel(slog.LevelDebug)
@@ -59,21 +66,13 @@ func serve(ctx context.Context, file string, s streams) error {
 	if err != nil {
 		return err
 	}
-	listeners, err := r.listen(ctx)
+	listeners, err := lifecycle.Listen(ctx, cfg.Listen, cfg.SocketMode)
 	if err != nil {
 		return err
 	}
-	r.begin(r.source)
+	r.source.Start()
 	r.server = milterd.New(milterd.Options{Settings: set, MaxConnections: cfg.MaxConnections, Log: r.log})
-	return r.run(ctx, listeners, s.out)
-}
-
-func newLogger(w io.Writer, format config.LogFormat, level slog.Leveler) *slog.Logger {
-	opt := &slog.HandlerOptions{Level: level}
-	if format == config.LogJSON {
-		return slog.New(slog.NewJSONHandler(w, opt))
-	}
-	return slog.New(slog.NewTextHandler(w, opt))
+	return r.serve(ctx, listeners, opt.Stdout)
 }
 
 func (r *runner) warn(cfg *config.Milter) {
@@ -92,13 +91,6 @@ func (r *runner) open(cfg *config.Milter) error {
 		r.closeStore()
 	}
 	return err
-}
-
-// begin starts the work in the background of a source that decides here.
-func (r *runner) begin(s source) {
-	if p, ok := s.(inProcess); ok {
-		p.stack.Start()
-	}
 }
 
 func (r *runner) close() {
@@ -122,100 +114,25 @@ func (r *runner) closeStore() {
 	}
 }
 
-// listen opens the sockets that systemd passed, then those of the configuration
-// that are not among them.
-func (r *runner) listen(ctx context.Context) ([]net.Listener, error) {
-	passed, err := activation.Listeners()
-	if err != nil {
-		return nil, fmt.Errorf("sockets passed by systemd: %w", err)
-	}
-	var all []net.Listener
-	taken := make(map[string]bool)
-	for _, l := range passed {
-		if l != nil {
-			all = append(all, l)
-			taken[l.Addr().String()] = true
-		}
-	}
-	for _, a := range r.cfg.Listen {
-		if taken[a.Endpoint()] {
-			continue
-		}
-		l, err := a.Listen(ctx, r.cfg.SocketMode)
-		if err != nil {
-			for _, open := range all {
-				// They are of no use any more, whatever closing says.
-				_ = open.Close()
+// serve serves until ctx ends or a listener is lost, and drains.
+func (r *runner) serve(ctx context.Context, listeners []net.Listener, out io.Writer) error {
+	service := &lifecycle.Service{
+		Serve: r.server.Serve,
+		Ready: func() {
+			if len(listeners) > 0 {
+				announce(out, listeners[0])
 			}
-			return nil, fmt.Errorf("cannot listen on %s: %w", a, err)
-		}
-		all = append(all, l)
+		},
+		Reload: r.reload, Report: r.server.LogCounters, Shutdown: r.server.Shutdown, Log: r.log,
 	}
-	return all, nil
-}
-
-// run serves until ctx ends or a listener is lost, and drains.
-func (r *runner) run(ctx context.Context, listeners []net.Listener, out io.Writer) error {
-	failed := make(chan error, len(listeners))
-	var serving sync.WaitGroup
-	for _, l := range listeners {
-		r.log.Info("listening", "address", address(l))
-		serving.Go(func() { failed <- r.server.Serve(l) })
-	}
-	if len(listeners) > 0 {
-		announce(out, listeners[0])
-	}
-	r.notify(sd.SdNotifyReady)
-	err := r.wait(ctx, failed)
-	r.notify(sd.SdNotifyStopping)
-	r.log.Info("stopping", "cause", context.Cause(ctx))
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
-	defer cancel()
-	if e := r.server.Shutdown(drain); e != nil {
-		r.log.Warn("requests were cut off", "after", drainTime, "error", e)
-	}
-	serving.Wait()
+	err := service.Run(ctx, listeners)
 	r.server.LogCounters()
 	return err
 }
 
-// wait handles signals until ctx ends or a listener is lost.
-func (r *runner) wait(ctx context.Context, failed <-chan error) error {
-	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, syscall.SIGHUP, syscall.SIGUSR1)
-	defer signal.Stop(signals)
-	var beat <-chan time.Time
-	if interval, err := sd.SdWatchdogEnabled(false); err == nil && interval > 0 {
-		ticker := time.NewTicker(interval / 2)
-		defer ticker.Stop()
-		beat = ticker.C
-	}
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case err := <-failed:
-			if ctx.Err() != nil {
-				return nil
-			}
-			return fmt.Errorf("a listener was lost: %w", err)
-		case s := <-signals:
-			if s == syscall.SIGUSR1 {
-				r.server.LogCounters()
-				continue
-			}
-			r.notify(sd.SdNotifyReloading)
-			r.reload()
-			r.notify(sd.SdNotifyReady)
-		case <-beat:
-			r.notify(sd.SdNotifyWatchdog)
-		}
-	}
-}
-
 // reload reads the file again; messages that begin from now on are judged by it.
-func (r *runner) reload() {
-	cfg, err := load(r.file)
+func (r *runner) reload(context.Context) (file string, err error) {
+	cfg, err := Load(r.file)
 	if err == nil && cfg.File == "" && r.cfg.File != "" {
 		// An editor or an upgrade may be about to put it back: without it there
 		// would be no rules meanwhile.
@@ -225,10 +142,9 @@ func (r *runner) reload() {
 		err = r.apply(cfg)
 	}
 	if err != nil {
-		r.log.Error("the configuration was not reloaded; the old one stays in force", "error", err)
-		return
+		return "", err
 	}
-	r.log.Info("configuration reloaded", "file", cfg.File)
+	return cfg.File, nil
 }
 
 // apply puts a configuration in force, but what is read at the start only.
@@ -259,7 +175,7 @@ func (r *runner) apply(cfg *config.Milter) error {
 	if here {
 		// One refresher at a time: it must tell the engine that is asked.
 		old.stack.Quiesce()
-		r.begin(next)
+		next.Start()
 	}
 	r.server.SetSettings(set)
 	r.cfg, r.source = cfg, next
@@ -310,15 +226,7 @@ func needRestart(a, b *config.Milter) []string {
 // announce prints what to put in the MTA's configuration.
 func announce(w io.Writer, l net.Listener) {
 	fmt.Fprintf(w, "# main.cf\nsmtpd_milters = %[1]s\nnon_smtpd_milters = %[1]s\nmilter_default_action = tempfail\n# sendmail.mc\nINPUT_MAIL_FILTER(`tlsverdict', `S=%[2]s, F=T, T=C:10s;S:10s;R:30s;E:1m')\n",
-		address(l), sendmailAddress(l))
-}
-
-// address is a listener's address as Postfix writes it.
-func address(l net.Listener) string {
-	if l.Addr().Network() == "unix" {
-		return "unix:" + l.Addr().String()
-	}
-	return "inet:" + l.Addr().String()
+		lifecycle.Address(l), sendmailAddress(l))
 }
 
 // sendmailAddress is the same as Sendmail writes it: inet:PORT@HOST.
@@ -328,11 +236,4 @@ func sendmailAddress(l net.Listener) string {
 		return "local:" + l.Addr().String()
 	}
 	return "inet:" + port + "@" + host
-}
-
-// notify tells systemd; without systemd it does nothing.
-func (r *runner) notify(state string) {
-	if _, err := sd.SdNotify(false, state); err != nil {
-		r.log.Warn("systemd was not told", "state", state, "error", err)
-	}
 }
