@@ -29,7 +29,7 @@ func plan() map[string]room {
 		"postfixmap":          {theirs: []string{"std"}, why: "others build on it: standard library only"},
 		"internal/nexthop":    {theirs: []string{"golang.org/x/net/idna"}, why: pure},
 		"internal/tlsa":       {theirs: []string{"std"}, why: pure},
-		"internal/signal":     {theirs: []string{"std"}, why: pure},
+		"internal/signal":     {theirs: []string{"golang.org/x/net/publicsuffix"}, why: pure},
 		"internal/mtasts":     {theirs: []string{"std"}, why: pure},
 		"internal/verdict":    {ours: []string{"internal/mtasts", "internal/nexthop", "internal/signal", "internal/tlsa"}, theirs: []string{"std"}, why: pure + ", it decides on facts"},
 		"internal/resolve":    {ours: []string{"internal/verdict", "internal/tlsa", "internal/nexthop", "internal/resolve"}, theirs: []string{"github.com/miekg/dns"}, why: "it is the only one that speaks DNS"},

@@ -1,24 +1,3 @@
-// Package signal holds the grammars of the signals that have no standard behind
-// them: names and records by which a domain asks for strict TLS.
-//
-// # The MX name prefix
-//
-// An MX host whose left-most label begins with "starttls-" or "smtps-" promises
-// that TLS is mandatory there, with a WebPKI certificate for the literal name:
-//
-//	prefixed = ( "starttls-" / "smtps-" ) 1*( letter / digit / "-" ) "." domain
-//
-// Example: "starttls-mx1.example.com" is prefixed; "starttls.example.com" and
-// "mx.starttls-x.example.com" are not.
-//
-// It is believed only where the MX record set is DNSSEC-secure and every MX host
-// carries the prefix: without a signature whoever can strip STARTTLS can rename
-// the host as well, and with one host left out an attacker would choose that one.
-// What an attacker can do: without the zone's key, nothing but cause a deferral.
-// "smtps-" says in addition that implicit TLS is spoken on a port of its own.
-//
-// The package is pure. It decides whether a name has the form; package verdict
-// decides whether it is believed.
 package signal
 
 import "strings"
