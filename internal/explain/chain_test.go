@@ -17,6 +17,8 @@ type steps []string
 
 func (s steps) Steps() []string { return s }
 
+func (s steps) Signatures() []verdict.Signature { return nil }
+
 // TestChain: the proofs of all answers are told, each step once, and bounded.
 func TestChain(t *testing.T) {
 	with := func(proof verdict.Proof, s ...string) verdict.Answer[netip.Addr] {

@@ -101,6 +101,17 @@ func (t trail) Steps() []string {
 	return lines
 }
 
+// Signatures implements verdict.Trail.
+func (t trail) Signatures() []verdict.Signature {
+	var list []verdict.Signature
+	for _, step := range t.answer.Chain() {
+		if !step.Expires.IsZero() {
+			list = append(list, verdict.Signature{Subject: oneLine(step.Subject), Expires: step.Expires})
+		}
+	}
+	return list
+}
+
 // upstream lets a session's validator ask the name servers.
 type upstream struct{ s *Session }
 

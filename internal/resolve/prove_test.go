@@ -46,6 +46,15 @@ func TestValidate(t *testing.T) {
 	if steps := mx.Trail.Steps(); len(steps) != 2 || !strings.Contains(steps[0], "trust anchor") || !strings.Contains(steps[1], "example. MX") {
 		t.Errorf("trail %q", steps)
 	}
+	signatures := mx.Trail.Signatures()
+	if len(signatures) != 2 || !strings.Contains(signatures[0].Subject, ". DNSKEY") || signatures[1].Subject != "example. MX" {
+		t.Errorf("signatures %v", signatures)
+	}
+	for _, s := range signatures {
+		if left := time.Until(s.Expires); left <= 0 || left > 366*24*time.Hour {
+			t.Errorf("%s ends in %v", s.Subject, left)
+		}
+	}
 	if a := s.TLSA(ctx, "_25._tcp.mx.example"); !a.Exists() || a.Proof != verdict.Secure || len(a.Records[0].Data) != 32 {
 		t.Errorf("TLSA: %+v", a)
 	}

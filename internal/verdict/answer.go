@@ -103,6 +103,17 @@ type Answer[T any] struct {
 type Trail interface {
 	// Steps are its links, one line each, from the trust anchor to the answer.
 	Steps() []string
+	// Signatures are those on which the proof stands, in the same order; not those of
+	// denials.
+	Signatures() []Signature
+}
+
+// Signature is when what shows something ends to be valid.
+type Signature struct {
+	// Subject is the record set: "example.com. DNSKEY". Of a delegation it stands for
+	// the DS records as well.
+	Subject string
+	Expires time.Time
 }
 
 // Exists reports whether records were found. It panics for an answer that was

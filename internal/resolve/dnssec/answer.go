@@ -195,7 +195,7 @@ func (l *lookup) read(ctx context.Context, m *message, start name) (Answer, name
 func (l *lookup) take(p piece, step Step) {
 	l.proof = verdict.Least(l.proof, p.proof)
 	l.ttl = min(l.ttl, p.ttl)
-	step.Proof = p.proof
+	step.Proof, step.Expires = p.proof, p.expires
 	if p.zone.proof == verdict.Secure {
 		step.Zone, step.Keys = p.zone.apex.String(), []KeyID{p.by}
 	}

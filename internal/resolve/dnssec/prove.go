@@ -16,6 +16,8 @@ type piece struct {
 	ttl   time.Duration
 	by    KeyID
 	how   string
+	// expires: see seal.
+	expires time.Time
 	// expanded: the RRset comes from a wildcard.
 	expanded bool
 	// outcome is of a denial.
@@ -76,7 +78,7 @@ func (s *Session) sealed(z *zone, m *message, set *rrset) piece {
 	if err != nil {
 		return piece{zone: z, err: err}
 	}
-	p := piece{zone: z, proof: verdict.Secure, ttl: proof.ttl, by: proof.by}
+	p := piece{zone: z, proof: verdict.Secure, ttl: proof.ttl, by: proof.by, expires: proof.expires}
 	if proof.encloser == "" {
 		return p
 	}

@@ -21,6 +21,8 @@ type seal struct {
 	// Empty otherwise.
 	encloser name
 	by       KeyID
+	// expires is the signature's own time, before any tolerance.
+	expires time.Time
 }
 
 // verify checks that one signature of the RRset holds: of this zone exactly, by one
@@ -201,6 +203,8 @@ func (set *rrset) sealedBy(sig *signature, k *key, now time.Time) seal {
 	s := seal{
 		ttl: max(0, min(set.ttl(now), aged(seconds(sig.ttl), set.at, now), left)),
 		by:  KeyID{Tag: k.tag, Algorithm: k.algorithm},
+
+		expires: now.Add(left).Truncate(time.Second),
 	}
 	if int(sig.labels) < set.owner.signedLabels() {
 		s.encloser = set.owner.suffix(int(sig.labels))

@@ -3,6 +3,7 @@ package dnssec
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"tlsverdict/internal/verdict"
 )
@@ -43,8 +44,19 @@ type Step struct {
 	Keys []KeyID
 	// Proof is what the step is worth.
 	Proof verdict.Proof
+	// Expires is when the first of the signatures ends that show it; zero for a denial,
+	// and where nothing is signed.
+	Expires time.Time
 	// Detail says more for people: which denial, which target, what broke.
 	Detail string
+}
+
+// earlier returns the first of two times.
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // String writes a step on one line.

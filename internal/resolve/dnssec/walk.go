@@ -134,7 +134,7 @@ func (s *Session) proveAnchor(ctx context.Context, apex name) cut {
 		return cut{err: err, until: s.until(anchorLife)}
 	}
 	z := &zone{apex: apex, proof: verdict.Secure, keys: ks, until: s.until(proof.ttl)}
-	z.step = Step{Kind: StepAnchor, Subject: subject(apex, dns.TypeDNSKEY), Zone: apex.String(), Keys: []KeyID{proof.by}, Proof: verdict.Secure}
+	z.step = Step{Kind: StepAnchor, Subject: subject(apex, dns.TypeDNSKEY), Zone: apex.String(), Keys: []KeyID{proof.by}, Proof: verdict.Secure, Expires: proof.expires}
 	return cut{kind: signedCut, zone: z, until: z.until}
 }
 
@@ -299,7 +299,7 @@ func (s *Session) signedCut(ctx context.Context, above *zone, set *rrset) cut {
 	z.until = s.until(min(proof.ttl, own.ttl))
 	z.step = Step{
 		Kind: StepDelegation, Subject: subject(set.owner, dns.TypeDNSKEY), Zone: above.apex.String(),
-		Keys: []KeyID{proof.by, own.by}, Proof: verdict.Secure,
+		Keys: []KeyID{proof.by, own.by}, Proof: verdict.Secure, Expires: earlier(proof.expires, own.expires),
 	}
 	return cut{kind: signedCut, zone: z, until: z.until}
 }
