@@ -94,6 +94,10 @@ type Config struct {
 	// it calls Reconsider. It may wait until that is known, within the bounds of
 	// ctx. Optional: then what Gather returns holds.
 	Enforcement func(ctx context.Context) verdict.Enforcement
+	// Told is told of each ruling that has something beside its verdict, once Cached
+	// has it. It must not wait, nor call the engine but for Cached and Prepare.
+	// Optional.
+	Told func(nexthop.Destination, Ruled)
 	// Entries bounds the cache. Required.
 	Entries int
 	// MinTTL and MaxTTL bound how long a verdict is kept.
@@ -114,6 +118,8 @@ type Ruled struct {
 	Until time.Time
 	// ByEnforcement says that Reconsider drops it: see verdict.Ruling.
 	ByEnforcement bool
+	// Beside is that of the ruling. It is shared and must not be changed.
+	Beside *verdict.Beside
 }
 
 // Explanation is a ruling with everything that it rests on. It is shared and must
@@ -130,9 +136,10 @@ type Explanation struct {
 
 // entry is a kept verdict. Only claimed changes after it is stored. There may be a
 // million: times are those of Engine.clock, a third of a time.Time and nothing that the
-// garbage collector has to follow.
+// garbage collector has to follow. One more word, and each takes 64 bytes in place of 48.
 type entry struct {
 	verdict verdict.Verdict
+	beside  *verdict.Beside
 	// until is when it ends, refresh when a hit should start a new flight.
 	until, refresh time.Duration
 	source         verdict.Source
@@ -181,7 +188,7 @@ func New(cfg Config) (*Engine, error) {
 	e.cache, err = otter.New(&otter.Options[nexthop.Destination, *entry]{
 		MaximumWeight: uint64(cfg.Entries),
 		Weigher: func(_ nexthop.Destination, n *entry) uint32 {
-			return weight(size(n.verdict), entryUnit, cfg.Entries)
+			return weight(size(n.verdict)+besideSize(n.beside), entryUnit, cfg.Entries)
 		},
 		ExpiryCalculator: otter.ExpiryWritingFunc(func(n otter.Entry[nexthop.Destination, *entry]) time.Duration {
 			return n.Value.until - e.clock()
@@ -247,12 +254,20 @@ func (e *Engine) Cached(d nexthop.Destination) (Ruled, bool) {
 	return e.ruled(n), true
 }
 
+// Prepare has d worked out, unless it is known or under way, and does not wait.
+// fairqueue.WithClient says in ctx on whose account.
+func (e *Engine) Prepare(ctx context.Context, d nexthop.Destination) {
+	if _, ok := e.Cached(d); !ok {
+		e.fly(d, fairqueue.Client(ctx))
+	}
+}
+
 // clock is the time since the engine's start.
 func (e *Engine) clock() time.Duration { return time.Since(e.start) }
 
 // ruled is what an entry tells the MTA's side.
 func (e *Engine) ruled(n *entry) Ruled {
-	return Ruled{Verdict: n.verdict, Source: n.source, Until: e.start.Add(n.until), ByEnforcement: n.byEnforcement}
+	return Ruled{Verdict: n.verdict, Source: n.source, Until: e.start.Add(n.until), ByEnforcement: n.byEnforcement, Beside: n.beside}
 }
 
 // Explain returns the ruling on d with its facts: the one in force while those
@@ -399,7 +414,7 @@ func (e *Engine) keep(d nexthop.Destination, x *Explanation, epoch uint64) {
 	now := e.clock()
 	life, again := e.lifetime(&x.Ruling, x.Took)
 	n := &entry{
-		verdict: x.Ruling.Verdict, source: x.Ruling.Source, byEnforcement: x.Ruling.ByEnforcement,
+		verdict: x.Ruling.Verdict, beside: x.Ruling.Beside, source: x.Ruling.Source, byEnforcement: x.Ruling.ByEnforcement,
 		until: now + life, refresh: now + again,
 	}
 	if old, ok := e.holds(d, now); ok && x.Ruling.Provisional && laxer(n.verdict, old.verdict) {
@@ -408,6 +423,9 @@ func (e *Engine) keep(d nexthop.Destination, x *Explanation, epoch uint64) {
 	x.InForce = e.ruled(n)
 	e.why.Set(d, x)
 	e.set(d, n, epoch)
+	if n.beside != nil && e.cfg.Told != nil {
+		e.cfg.Told(d, x.InForce)
+	}
 }
 
 // set stores a verdict, unless something was forgotten since its flight began.
@@ -435,7 +453,7 @@ func (e *Engine) holds(d nexthop.Destination, now time.Duration) (*entry, bool) 
 // the refresh is tried again.
 func postponed(old *entry, now time.Duration) *entry {
 	return &entry{
-		verdict: old.verdict, source: old.source, byEnforcement: old.byEnforcement,
+		verdict: old.verdict, beside: old.beside, source: old.source, byEnforcement: old.byEnforcement,
 		until: old.until, refresh: now + spread(verdict.FailureTTL),
 	}
 }

@@ -33,6 +33,14 @@ func size(v verdict.Verdict) int {
 	return 0
 }
 
+// besideSize is that of what stands beside a verdict.
+func besideSize(b *verdict.Beside) int {
+	if b == nil {
+		return 0
+	}
+	return lengths(b.Implicit)
+}
+
 // size is that of an explanation.
 func (x *Explanation) size() int {
 	const (

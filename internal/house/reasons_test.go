@@ -97,6 +97,9 @@ func chapters() []chapter {
 			{verdict.PrefixUnsigned, "Nothing. The domain's owner must sign the zone."},
 			{verdict.PrefixMixed, "Nothing. The domain's owner must name all MX hosts so."},
 		}},
+		{"Implicit TLS", []advice{
+			{verdict.ImplicitPort, nothing + " You wrote `signals.implicit_tls = \"on\"`, and this is its port."},
+		}},
 		{"The end", []advice{
 			{verdict.Nothing, nothing + " The level of main.cf holds."},
 			{verdict.NoProof, "As for `mx-unproven`."},

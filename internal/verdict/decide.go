@@ -24,6 +24,8 @@ import (
 //  8. the prefix
 //  9. nothing
 //
+// On the port of implicit TLS no less than TLS is demanded; see implicit.go.
+//
 // Where the MTA cannot look TLSA records up itself (Rules.DANE), rungs 3 to 6 answer
 // with fingerprints, or with what else holds no host to less; see enforce.go.
 //
@@ -31,7 +33,7 @@ import (
 // would have to decide on something that was never asked for.
 func Decide(f Facts) Ruling {
 	d := decision{f: &f}
-	v, source := d.ladder()
+	v, source := d.wrapped(d.ladder())
 	return Ruling{
 		Verdict:     v,
 		Source:      source,
@@ -40,6 +42,7 @@ func Decide(f Facts) Ruling {
 		Provisional: d.provisional,
 
 		ByEnforcement: d.byEnforcement,
+		Beside:        d.beside(v),
 	}
 }
 

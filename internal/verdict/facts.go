@@ -34,6 +34,10 @@ type Facts struct {
 	Hosts []Host
 	// STS is what is known of the MTA-STS policy.
 	STS STSFacts
+	// Own says why the MTA may have a way of its own for the destination, such as
+	// its own mailboxes, so that it must not be told another; empty where it has
+	// none. Looked into only where Promised returns hosts.
+	Own string
 }
 
 // Host is what was learned of one MX host.
@@ -114,6 +118,8 @@ type Rules struct {
 	Prefix        Mode
 	// DANE says how the MTA can hold a host to its TLSA records.
 	DANE Enforcement
+	// ImplicitPort is where TLS is spoken from the first byte; 0: nowhere.
+	ImplicitPort uint16
 }
 
 // Enforcement is how an MTA can hold a host to its TLSA records. The zero value

@@ -68,6 +68,8 @@ const (
 	PrefixUnsigned Code = "prefix-unsigned"
 	PrefixMixed    Code = "prefix-mixed"
 
+	ImplicitPort Code = "implicit-port"
+
 	NoHostLeft Code = "no-host-left"
 	NoProof    Code = "no-proof"
 	Unfinished Code = "unfinished"
@@ -121,7 +123,7 @@ func (c Code) Cite() string {
 	case STSUnwritable, STSUnlisted:
 		return "RFC 8461 §4.1"
 	case Overridden, OverrideIgnore, DNSSECOff, STSOff, Nothing, Unfinished,
-		PrefixAll, PrefixObserved, PrefixUnsigned, PrefixMixed:
+		PrefixAll, PrefixObserved, PrefixUnsigned, PrefixMixed, ImplicitPort:
 		return ""
 	}
 	panic(fmt.Sprintf("verdict: reason %q has no citation", string(c)))
@@ -252,6 +254,8 @@ func (c Code) conclusion() string {
 		return "MX names begin with starttls- or smtps-, but the MX records are not signed: not believed"
 	case PrefixMixed:
 		return "only some MX names begin with starttls- or smtps-: not believed"
+	case ImplicitPort:
+		return "on this port TLS is spoken from the first byte: it is mandatory, whatever else is demanded"
 	case NoHostLeft:
 		return "the lookups of every host failed"
 	case NoProof:

@@ -121,6 +121,8 @@ const (
 	FromSTS
 	// FromPrefix: MX names with a prefix in a signed zone.
 	FromPrefix
+	// FromImplicitTLS: the port alone, where TLS comes first.
+	FromImplicitTLS
 )
 
 // String is the source's word in logs, JSON and scenarios.
@@ -136,6 +138,8 @@ func (s Source) String() string {
 		return "mta-sts"
 	case FromPrefix:
 		return "prefix"
+	case FromImplicitTLS:
+		return "implicit-tls"
 	}
 	return fmt.Sprintf("source(%d)", uint8(s))
 }
@@ -184,6 +188,8 @@ type Ruling struct {
 	// ByEnforcement says that Rules.DANE decided: under the other setting the
 	// verdict, or what it means to the MTA, would be another.
 	ByEnforcement bool
+	// Beside is what there is to say beside the verdict; nil for almost all.
+	Beside *Beside
 	// Provisional says that a lookup failed on the way, so that the verdict
 	// should be reached anew soon, whatever the TTL of the rest.
 	Provisional bool
