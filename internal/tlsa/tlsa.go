@@ -11,9 +11,9 @@
 // Example: {3 1 1 <32 bytes>} is usable; {1 0 1 ...} (PKIX-EE) is not in SMTP;
 // {3 1 1 <20 bytes>} is not, since SHA-256 has 32 bytes.
 //
-// The package decides on the form of records only. Whether the set is
-// DNSSEC-secure, and where it must be looked up, is for the caller; certificates
-// are compared by the MTA.
+// Authenticate holds a server's certificates against a set, as an MTA does. Verdicts
+// are reached by the form of the records alone; the MTA compares certificates itself.
+// Whether a set is DNSSEC-secure, and where it must be looked up, is for the caller.
 package tlsa
 
 import (
