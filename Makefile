@@ -38,8 +38,8 @@ lab: setup ## real Postfix, real Unbound, real TLS in network namespaces
 	TLSVERDICT_LAB=1 $(GO) test -count=1 -v ./lab/
 
 SEED ?= 1
-# Runs a test of the differential package for each root of the lab.
-beside = set -e; lab/setup | while read -r name dir; do echo "== $$name"; \
+# Runs a test of the differential package for each suite of the lab, in one of its roots.
+beside = set -e; lab/setup postfix-3.7 postfix-3.10 | while read -r name dir; do echo "== $$name"; \
 	  TLSVERDICT_PEERS="$$dir" $(1) $(GO) test -count=1 -v -run '^$(2)$$' ./internal/resolve/dnssec/differential </dev/null; done
 
 differential: setup ## our DNSSEC validator beside unbound and delv

@@ -21,10 +21,11 @@ import (
 	"time"
 )
 
-// lab is one Postfix version on its own internet.
+// lab is one mail server on its own internet.
 type lab struct {
-	version  string // "3.10"
-	mta, net namespace
+	box
+	program  mailServer
+	net      namespace
 	internet *internet
 	ca       authorities
 	dns      nameServers
@@ -34,45 +35,44 @@ type lab struct {
 	webUp    *http.Server    // the policy hosts that are up
 	hanging  net.Listener    // those that are not, but seem so
 	hung     <-chan net.Conn // connections to them
-	postfix  postfix
 	policyd  *policyd
 }
 
-// TestLab runs every outcome against every Postfix version, all at once.
+// TestLab runs every outcome against every mail server, several at once.
 func TestLab(t *testing.T) {
 	if os.Getenv("TLSVERDICT_LAB") != "1" {
-		t.Log("real Postfix is not tested here: TLSVERDICT_LAB=1 is not set. make test sets it; it needs root, on Debian")
+		t.Log("real mail servers are not tested here: TLSVERDICT_LAB=1 is not set. make test sets it; it needs root, on Debian")
 		return
 	}
-	roots, binary := setUp(t)
 	shell, setupOfShell, _ := strings.Cut(os.Getenv("TLSVERDICT_LAB_SHELL"), "/")
-	for name, root := range roots {
-		version := strings.TrimPrefix(name, "postfix-")
-		if shell == version {
-			newLab(t, version, root, binary).shell(t, setupOfShell)
-		} else if shell == "" {
-			t.Run(name, func(t *testing.T) {
-				t.Parallel()
-				l := newLab(t, version, root, binary)
-				for _, s := range setups() {
-					t.Run(s.name, func(t *testing.T) {
-						l.start(t, s)
-						s.acts(l, t)
-					})
-				}
-			})
+	boxes, binary := setUp(t, shell)
+	for _, b := range boxes {
+		if shell != "" {
+			newLab(t, b, binary).shell(t, setupOfShell)
+			continue
 		}
+		t.Run(b.name, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t, b, binary)
+			for _, s := range b.setups() {
+				t.Run(s.name, func(t *testing.T) {
+					l.start(t, s)
+					s.acts(l, t)
+				})
+			}
+		})
 	}
 }
 
 // setUp removes what dead runs left, has lab/setup make the roots, and copies
-// them, and builds policyd: what it returns is ours alone.
-func setUp(t *testing.T) (roots map[string]string, binary string) {
+// them, and builds policyd: what it returns is ours alone. A version that is not
+// empty is the only one wanted.
+func setUp(t *testing.T, version string) (boxes []box, binary string) {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Fatal("the lab needs root, for network namespaces and chroots: run make test as root, or leave TLSVERDICT_LAB unset")
 	}
-	out, err := command(t.Context(), "./setup")
+	roots, err := rootsOf(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,19 +88,39 @@ func setUp(t *testing.T) (roots map[string]string, binary string) {
 			t.Error(err)
 		}
 	})
-	roots = map[string]string{}
-	for line := range strings.Lines(out) {
-		name, cached, _ := strings.Cut(strings.TrimSpace(line), " ")
-		roots[name] = filepath.Join(dir, name)
-		if _, err := command(t.Context(), "cp", "-a", cached, roots[name]); err != nil {
+	for _, kept := range roots {
+		b := box{name: kept.name, root: filepath.Join(dir, kept.name)}
+		if newMailServer(b) == nil || version != "" && version != b.version() {
+			continue
+		}
+		if _, err := command(t.Context(), "cp", "-a", kept.root, b.root); err != nil {
 			t.Fatal(err)
 		}
+		boxes = append(boxes, b)
+	}
+	if len(boxes) == 0 {
+		t.Fatalf("no mail server here has the version %q", version)
 	}
 	binary = filepath.Join(dir, "policyd")
 	if err := errors.Join(build(t.Context(), binary), dependOnSources("..")); err != nil {
 		t.Fatal(err)
 	}
-	return roots, binary
+	return boxes, binary
+}
+
+// rootsOf has lab/setup make the roots of these names, or all, and returns them:
+// they are kept for the next run, and not to be changed.
+func rootsOf(ctx context.Context, names ...string) ([]box, error) {
+	out, err := command(ctx, append([]string{"./setup"}, names...)...)
+	if err != nil {
+		return nil, err
+	}
+	var roots []box
+	for line := range strings.Lines(out) {
+		name, root, _ := strings.Cut(strings.TrimSpace(line), " ")
+		roots = append(roots, box{name: name, root: root})
+	}
+	return roots, nil
 }
 
 // command runs a program of this machine and returns what it prints.
@@ -112,12 +132,12 @@ func command(ctx context.Context, args ...string) (string, error) {
 	return string(out), err
 }
 
-// newLab brings one version's internet up, and takes it down when the test ends.
-// Of the mail server it only installs the programs: start runs them.
-func newLab(t *testing.T, version, root, binary string) *lab {
+// newLab brings one mail server's internet up, and takes it down when the test ends.
+// Of the machine it only installs the programs: start runs them.
+func newLab(t *testing.T, b box, binary string) *lab {
 	t.Helper()
 	ctx := t.Context()
-	l := &lab{version: version}
+	l := &lab{box: b}
 	var err error
 	if l.ca, err = newAuthorities(); err != nil {
 		t.Fatal(err)
@@ -125,17 +145,18 @@ func newLab(t *testing.T, version, root, binary string) *lab {
 	if l.internet, err = readInternet("testdata/internet.txtar", l.ca); err != nil {
 		t.Fatal(err)
 	}
-	l.mta, l.net, err = newNamespaces(ctx, version)
+	l.mta, l.net, err = newNamespaces(ctx, b.name)
 	t.Cleanup(func() { l.removeNamespaces(t) })
 	if err != nil {
 		t.Fatal(err)
 	}
 	l.serveMail(t)
-	l.dns = nameServers{root: root, dir: "/srv/dns"}
-	l.postfix = postfix{root, l.mta}
-	l.policyd = &policyd{root: root, mta: l.mta}
+	l.dns = nameServers{root: b.root, dir: "/srv/dns"}
+	l.program = newMailServer(l.box)
+	l.policyd = &policyd{box: l.box}
 	err = errors.Join(l.dns.sign(ctx, l.internet), l.dns.configure(l.internet),
-		l.postfix.configure(l.ca.trusted, version != "3.7"), l.policyd.install(binary))
+		l.write(map[string]string{"etc/ssl/certs/ca-certificates.crt": l.ca.trusted.pem()}),
+		l.program.install(ctx), l.policyd.install(binary))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -242,7 +263,7 @@ func (l *lab) outage(t *testing.T) {
 	}
 	l.web.serve(l.listen(t, policyHanging, "443"))
 	l.policyd.start(t.Context(), t)
-	if err := l.postfix.flush(t.Context()); err != nil {
+	if err := l.program.flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for _, o := range after {
@@ -287,7 +308,7 @@ func (l *lab) send(t *testing.T, rows ...outcome) {
 	for _, o := range rows {
 		recipients = append(recipients, o.recipient())
 	}
-	if err := sendMail(t.Context(), l.postfix.dial, recipients...); err != nil {
+	if err := sendMail(t.Context(), l.dial, recipients...); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -299,30 +320,30 @@ func (l *lab) check(t *testing.T, o outcome) {
 	})
 }
 
-// waitFor waits until Postfix has logged so many attempts to deliver a row.
+// waitFor waits until the mail server has logged so many attempts to deliver a row.
 func (l *lab) waitFor(t *testing.T, o outcome, attempts int) {
 	t.Helper()
-	err := eventually(t.Context(), func() bool { return len(l.postfix.attempts(o.recipient())) >= attempts })
+	err := eventually(t.Context(), func() bool { return len(l.program.attempts(o.recipient())) >= attempts })
 	if err != nil {
 		l.report(t, o)
-		t.Fatalf("Postfix has not tried to deliver: %v", err)
+		t.Fatalf("%s has not tried to deliver: %v", l.name, err)
 	}
 }
 
 // judge compares what the three witnesses say with a row.
 func (l *lab) judge(t *testing.T, o outcome) {
 	t.Helper()
-	attempts := l.postfix.attempts(o.recipient())
+	attempts := l.program.attempts(o.recipient())
 	last := attempts[len(attempts)-1]
 	want := o.log
-	if o.log310 != "" && l.version != "3.7" {
+	if o.log310 != "" && l.version() != "3.7" {
 		want = o.log310
 	}
 	if last.status != o.status {
-		t.Errorf("Postfix says %s, want %s", last.status, o.status)
+		t.Errorf("%s says %s, want %s", l.name, last.status, o.status)
 	}
 	if !regexp.MustCompile(want).MatchString(strings.Join(last.lines, "\n")) {
-		t.Errorf("Postfix's log does not match %q", want)
+		t.Errorf("the log of %s does not match %q", l.name, want)
 	}
 	l.judgeHosts(t, o)
 	if o.reply != "" {
@@ -388,8 +409,8 @@ func (o outcome) question() string {
 func (l *lab) report(t *testing.T, o outcome) {
 	t.Helper()
 	var b strings.Builder
-	for i, a := range l.postfix.attempts(o.recipient()) {
-		fmt.Fprintf(&b, "Postfix, attempt %d:\n  %s\n", i+1, strings.Join(a.lines, "\n  "))
+	for i, a := range l.program.attempts(o.recipient()) {
+		fmt.Fprintf(&b, "%s, attempt %d:\n  %s\n", l.name, i+1, strings.Join(a.lines, "\n  "))
 	}
 	domain := strings.ToLower(strings.TrimPrefix(o.question(), "[mx."))
 	domain, _, _ = strings.Cut(domain, "]")
@@ -413,20 +434,20 @@ func (l *lab) report(t *testing.T, o outcome) {
 // shell runs the program's arguments, or bash, where policyd runs in a setup; ""
 // is the first. lab/shell starts it.
 func (l *lab) shell(t *testing.T, name string) {
-	i := slices.IndexFunc(setups(), func(s setup) bool { return name == "" || s.name == name })
+	i := slices.IndexFunc(l.setups(), func(s setup) bool { return name == "" || s.name == name })
 	if i < 0 {
 		t.Fatalf("no such setup as %q", name)
 	}
-	l.start(t, setups()[i])
+	l.start(t, l.setups()[i])
 	// The shell gets the terminal's interrupts; this process only must not die.
 	signal.Notify(make(chan os.Signal, 1), os.Interrupt)
 	args := flag.Args()
 	if len(args) == 0 {
 		args = []string{"bash", "--norc", "-i"}
-		fmt.Printf("Postfix %s and policyd are running, setup %s. The domains are those of lab/testdata/internet.txtar.\n"+
-			"Try: policyd explain dane.example; tail /var/log/mail.log; dig mx.dane.example. Leave with exit.\n", l.version, l.setup.name)
+		fmt.Printf("%s and policyd are running, setup %s. The domains are those of lab/testdata/internet.txtar.\n"+
+			"Try: policyd explain dane.example; ls /var/log; dig mx.dane.example. Leave with exit.\n", l.name, l.setup.name)
 	}
-	c := l.mta.command(t.Context(), l.postfix.root, args...)
+	c := l.mta.command(t.Context(), l.root, args...)
 	c.Env = append(c.Env, "PS1=lab \\w # ")
 	c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
 	if err := c.Run(); err != nil {

@@ -248,7 +248,7 @@ func (l *lab) mend(t *testing.T, rows []outcome) {
 			t.Errorf("policyd does not see that the resolver is mended: %s: %v", o.to, err)
 		}
 	}
-	if err := l.postfix.flush(t.Context()); err != nil {
+	if err := l.program.flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for _, o := range rows {

@@ -21,7 +21,7 @@ import (
 // are not public. The %s are what differs between setups.
 const policydConf = `[socketmap]
 listen = ["inet:127.0.0.1:8461", "inet:127.0.0.1:8642",
-	"unix:/run/tlsverdict/policyd.sock", "unix:/var/spool/postfix/private/tlsverdict"]
+	"unix:/run/tlsverdict/policyd.sock"%s]
 socket_mode = "0666"
 
 [dns]
@@ -33,7 +33,7 @@ dane = "%s"
 %s
 [mta_sts]
 allow_networks = ["198.51.100.0/24", "2001:db8:100::/64"]
-ca_file = "/etc/ssl/lab-ca.pem"
+ca_file = "/etc/ssl/certs/ca-certificates.crt"
 
 [log]
 level = "debug"
@@ -51,9 +51,8 @@ reason = "their TLSA records are wrong, and they know"
 
 // policyd is one installation of the daemon, as a package would make it.
 type policyd struct {
-	root string
-	mta  namespace
-	cmd  *exec.Cmd // the running one
+	box
+	cmd *exec.Cmd // the running one
 	// client speaks to it.
 	client *postfixmap.Client
 }
@@ -88,17 +87,17 @@ func (p *policyd) install(binary string) error {
 		return err
 	}
 	for _, dir := range []string{"etc/tlsverdict", "var/lib/tlsverdict", "run/tlsverdict"} {
-		if err := os.MkdirAll(filepath.Join(p.root, dir), 0o755); err != nil {
+		if err := os.MkdirAll(p.path(dir), 0o755); err != nil {
 			return err
 		}
 	}
-	return os.WriteFile(filepath.Join(p.root, "usr/bin/policyd"), text, 0o755)
+	return os.WriteFile(p.path("usr/bin/policyd"), text, 0o755)
 }
 
 // said returns what the daemon has logged in this setup.
-func (p *policyd) said() string { return tail(p.log(), 1<<20) }
+func (p *policyd) said() string { return tail(p.path(policydLog), 1<<20) }
 
-func (p *policyd) log() string { return filepath.Join(p.root, "var/log/policyd.log") }
+const policydLog = "var/log/policyd.log"
 
 // start runs the daemon and waits until it answers.
 func (p *policyd) start(ctx context.Context, t *testing.T) {
@@ -106,7 +105,7 @@ func (p *policyd) start(ctx context.Context, t *testing.T) {
 	client := &postfixmap.Client{DialFunc: func(context.Context) (net.Conn, error) { return p.mta.dial("tcp", "127.0.0.1:8461") }}
 	t.Cleanup(func() { client.Close() })
 	p.client = client
-	p.cmd = spawn(t, p.mta.command(ctx, p.root, "policyd", "serve", "--config", "/etc/tlsverdict/policyd.toml"), p.log())
+	p.cmd = p.spawn(ctx, t, policydLog, "policyd", "serve", "--config", "/etc/tlsverdict/policyd.toml")
 	ready := false
 	err := eventually(ctx, func() bool {
 		reply, _ := p.query(ctx, "postfix", ".ready") // a key with a dot in front needs no DNS
@@ -114,7 +113,7 @@ func (p *policyd) start(ctx context.Context, t *testing.T) {
 		return ready || !alive(p.cmd.Process.Pid)
 	})
 	if !ready {
-		t.Fatalf("policyd does not start: %v\n%s", err, tail(p.log(), 40))
+		t.Fatalf("policyd does not start: %v\n%s", err, tail(p.path(policydLog), 40))
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/smtp"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -14,11 +13,8 @@ import (
 	"time"
 )
 
-// postfix is one running Postfix.
-type postfix struct {
-	root string
-	mta  namespace
-}
+// postfix is Postfix.
+type postfix struct{ box }
 
 // mainCF is what an operator would have, but for paths, patience and
 // otherTransports. %s is the map of smtp_tls_policy_maps.
@@ -38,7 +34,7 @@ smtp_address_preference = ipv4
 # Every host has two addresses: with the default of 2, one that answers 451
 # would use up all sessions before the next host is tried.
 smtp_mx_session_limit = 4
-smtp_tls_CAfile = /etc/ssl/lab-ca.pem
+smtp_tls_CAfile = /etc/ssl/certs/ca-certificates.crt
 smtp_tls_loglevel = 1
 smtp_tls_security_level = may
 smtp_dns_support_level = dnssec
@@ -70,61 +66,45 @@ proxied.example proxied:
 routed.example smtp:[mx.dane.example]:25
 `
 
-// configure writes main.cf, master.cf and the transport map; tlsrpt is for a
-// Postfix that accepts the attributes of TLSRPT (3.10 and later).
-func (p postfix) configure(ca authority, tlsrpt bool) error {
+// install writes main.cf, master.cf and the transport map.
+func (p postfix) install(context.Context) error {
 	policies, alias := "socketmap:inet:127.0.0.1:8461:postfix", "QUERY"
-	if tlsrpt {
+	if p.version() != "3.7" { // TLSRPT has attributes of its own from 3.10 on
 		policies, alias = "socketmap:inet:127.0.0.1:8461:postfix-tlsrpt", "QUERYwithTLSRPT"
 	}
-	master, err := os.ReadFile(filepath.Join(p.root, "usr/share/postfix/master.cf.dist"))
+	master, err := os.ReadFile(p.path("usr/share/postfix/master.cf.dist"))
 	if err != nil {
 		return err
 	}
-	for file, text := range map[string]string{
+	return p.write(map[string]string{
 		"etc/postfix/main.cf":   fmt.Sprintf(mainCF, policies),
 		"etc/postfix/master.cf": string(master) + fmt.Sprintf(otherTransports, alias),
 		"etc/postfix/transport": transportMap,
-		"etc/ssl/lab-ca.pem":    ca.pem(),
-	} {
-		if err := os.WriteFile(filepath.Join(p.root, file), []byte(text), 0o644); err != nil {
-			return err
-		}
-	}
-	return nil
+	})
+}
+
+func (p postfix) clean() error {
+	return p.remove("var/spool/postfix/incoming/*", "var/spool/postfix/active/*", "var/spool/postfix/defer*/*")
 }
 
 // start runs Postfix in the foreground and waits until it takes mail.
 func (p postfix) start(ctx context.Context, t *testing.T) {
 	t.Helper()
-	spawn(t, p.mta.command(ctx, p.root, "/usr/lib/postfix/sbin/master", "-d"), filepath.Join(p.root, "var/log/master.log"))
-	err := eventually(ctx, func() bool {
-		return sendMail(ctx, p.dial) == nil
-	})
-	if err != nil {
-		t.Fatalf("Postfix does not start: %v\n%s%s", err,
-			tail(filepath.Join(p.root, "var/log/master.log"), 20), tail(p.log(), 20))
-	}
+	p.spawn(ctx, t, "var/log/master.log", "/usr/lib/postfix/sbin/master", "-d")
+	p.awaitSMTP(ctx, t, "var/log/master.log", postfixLog)
 }
 
-func (p postfix) log() string { return filepath.Join(p.root, "var/log/mail.log") }
+const postfixLog = "var/log/mail.log"
 
-func (p postfix) dial() (net.Conn, error) { return p.mta.dial("tcp", "127.0.0.1:25") }
-
-// flush makes Postfix try everything again that it has deferred.
 func (p postfix) flush(ctx context.Context) error {
-	out, err := p.mta.command(ctx, p.root, "postqueue", "-f").CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("postqueue -f: %w: %s", err, out)
-	}
-	return nil
+	_, err := p.run(ctx, "postqueue", "-f")
+	return err
 }
 
-// attempts returns every delivery attempt logged for a recipient.
 func (p postfix) attempts(recipient string) []attempt {
-	text, err := os.ReadFile(p.log())
+	text, err := os.ReadFile(p.path(postfixLog))
 	if err != nil {
-		return nil // not there before the first line
+		return nil
 	}
 	all := readLog(string(text))
 	return slices.DeleteFunc(all, func(a attempt) bool { return !strings.EqualFold(a.recipient, recipient) })
@@ -169,13 +149,6 @@ func sendOne(client *smtp.Client, recipient string) error {
 		return err
 	}
 	return body.Close()
-}
-
-// attempt is what Postfix logged about one delivery attempt.
-type attempt struct {
-	recipient string
-	status    string   // sent, deferred, bounced
-	lines     []string // those of the same process since its last attempt
 }
 
 var ( // compiled once, never changed

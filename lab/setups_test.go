@@ -1,9 +1,8 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -14,7 +13,7 @@ import (
 // is told of DNSSEC. One lab goes through all of them, one after another.
 type setup struct {
 	name     string
-	resolver string // what /etc/resolv.conf names, for policyd and for Postfix
+	resolver string // what /etc/resolv.conf names, for policyd and for the mail server
 	here     string // what the resolver on the mail server does: nothing, validates, forwards
 	dnssec   string // [dns] dnssec
 	dane     string // [postfix] dane
@@ -62,7 +61,13 @@ const (
 	saysUnsigned  = `answers that pass through 198\.51\.100\.55:53 cannot be validated .* it does not pass DNSSEC records on`
 )
 
-func setups() []setup {
+// setups returns those of a machine: every one for Postfix, which is tested in
+// breadth. The others differ in how they enforce a verdict, not in how policyd finds
+// it.
+func (b box) setups() []setup {
+	if b.server() != "postfix" {
+		return []setup{{name: "native", resolver: local, here: validates, dnssec: "validate", dane: "native", acts: (*lab).dane}}
+	}
 	return []setup{
 		// A validating resolver on the mail server.
 		{name: "native", resolver: local, here: validates, dnssec: "validate", dane: "native", acts: (*lab).everything},
@@ -99,7 +104,7 @@ func (l *lab) start(t *testing.T, s setup) {
 		l.dns.startLocal(t, l.mta, s.here)
 	}
 	l.policyd.start(t.Context(), t)
-	l.postfix.start(t.Context(), t)
+	l.program.start(t.Context(), t)
 	if s.says != "" {
 		err := eventually(t.Context(), func() bool { return regexp.MustCompile("(?i)" + s.says).MatchString(l.policyd.said()) })
 		if err != nil {
@@ -111,32 +116,18 @@ func (l *lab) start(t *testing.T, s setup) {
 // clean removes mail, logs and policyd's store, and writes what differs between
 // setups. Nothing runs meanwhile.
 func (l *lab) clean() error {
-	for _, pattern := range []string{
-		"var/log/*.log", "var/lib/tlsverdict/*",
-		"var/spool/postfix/incoming/*", "var/spool/postfix/active/*", "var/spool/postfix/defer*/*",
-	} {
-		files, err := filepath.Glob(filepath.Join(l.policyd.root, pattern))
-		if err != nil {
-			return err
-		}
-		for _, f := range files {
-			if err := os.RemoveAll(f); err != nil {
-				return err
-			}
-		}
-	}
+	err := errors.Join(l.remove("var/log/*.log", "var/lib/tlsverdict/*"), l.program.clean())
 	resolvConf := fmt.Sprintf("nameserver %s\noptions edns0 trust-ad\n", l.setup.resolver)
-	for file, text := range map[string]string{
-		"etc/resolv.conf": resolvConf,
+	sockets := ""
+	if l.server() == "postfix" {
+		sockets = `, "unix:/var/spool/postfix/private/tlsverdict"`
 		// smtp(8) is chrooted; Debian's start script makes this copy.
-		"var/spool/postfix/etc/resolv.conf": resolvConf,
-		"etc/tlsverdict/policyd.toml":       fmt.Sprintf(policydConf, l.setup.dnssec, l.setup.dane, l.setup.more),
-	} {
-		if err := os.WriteFile(filepath.Join(l.policyd.root, file), []byte(text), 0o644); err != nil {
-			return err
-		}
+		err = errors.Join(err, l.write(map[string]string{"var/spool/postfix/etc/resolv.conf": resolvConf}))
 	}
-	return nil
+	return errors.Join(err, l.write(map[string]string{
+		"etc/resolv.conf":             resolvConf,
+		"etc/tlsverdict/policyd.toml": fmt.Sprintf(policydConf, sockets, l.setup.dnssec, l.setup.dane, l.setup.more),
+	}))
 }
 
 // in returns a row as it must come out in a setup.

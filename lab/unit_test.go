@@ -22,13 +22,13 @@ func TestUnit(t *testing.T) {
 		return
 	}
 	families := unitFamilies(t)
-	roots, err := command(t.Context(), "./setup")
+	roots, err := rootsOf(t.Context(), "postfix-3.7", "postfix-3.10")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for line := range strings.Lines(roots) {
+	for _, b := range roots {
 		// It only reads, so that the copy that is kept will do.
-		name, root, _ := strings.Cut(strings.TrimSpace(line), " ")
+		name, root := b.name, b.root
 		if out, err := runRestricted(t.Context(), families, root); err != nil || !strings.HasPrefix(out, "mail_version = 3.") {
 			t.Errorf("%s: postconf under the unit's address families: %q, %v", name, out, err)
 		}
