@@ -113,6 +113,8 @@ func TestTypes(t *testing.T) {
 		`_mta-sts.example. 60 IN TXT "v=STSv1; " "id=1;"`,
 		`_mta-sts.example. 60 IN TXT "\"\\\000\255"`,
 		"alias.example. 60 IN CNAME MX1.example.",
+		`example. 60 IN TYPE65400 \# 4 00ff5c0a`,
+		`example. 60 IN TYPE65400 \# 0`,
 	))
 	s, ctx := r.Session(), t.Context()
 	check := func(got, want any) {
@@ -128,6 +130,9 @@ func TestTypes(t *testing.T) {
 		{Usage: 3, Selector: 1, Matching: 1, Data: []byte{0, 255}}, {Usage: 2, Data: []byte{}},
 	})
 	check(s.TXT(ctx, "_mta-sts.example").Records, []string{"v=STSv1; id=1;", "\"\\\x00\xff"})
+	check(s.Private(ctx, "example", 65400).Records, []string{"\x00\xff\\\n", ""})
+	check(s.Private(ctx, "example", 65401).Outcome, verdict.NoData)
+	check(newQuestion("example", 65400).String(), "example TYPE65400")
 	check(s.CNAME(ctx, "alias.example").Records, []string{"mx1.example"})
 	check(s.CNAME(ctx, "alias.example").Canonical, "")
 	check(s.CNAME(ctx, "mx1.example").Outcome, verdict.NoData)

@@ -43,8 +43,8 @@ func typed[T any](res result, read func(dns.RR) (T, bool)) verdict.Answer[T] {
 		rec, ok := read(rr)
 		if !ok {
 			h := rr.Header()
-			return verdict.Fail[T](verdict.Remote, fmt.Sprintf("%v: a %s record that is malformed",
-				printable(h.Name), dns.TypeToString[h.Rrtype]))
+			return verdict.Fail[T](verdict.Remote, fmt.Sprintf("%v: a %v record that is malformed",
+				printable(h.Name), dns.Type(h.Rrtype)))
 		}
 		a.Records = append(a.Records, rec)
 	}
@@ -98,6 +98,15 @@ func readTXT(rr dns.RR) (string, bool) {
 		return "", false
 	}
 	return unescape(strings.Join(t.Txt, "")), true
+}
+
+func readOctets(rr dns.RR) (string, bool) {
+	r, ok := rr.(*dns.RFC3597)
+	if !ok {
+		return "", false
+	}
+	data, err := hex.DecodeString(r.Rdata)
+	return string(data), err == nil
 }
 
 func readCNAME(rr dns.RR) (string, bool) {

@@ -147,6 +147,12 @@ func (s *Session) TXT(ctx context.Context, name string) verdict.Answer[string] {
 	return typed(s.lookup(ctx, name, dns.TypeTXT), readTXT)
 }
 
+// Private asks for records of a type that has no name, such as one from the range for
+// private use (RFC 6895 §3.1). Each is the octets of its data.
+func (s *Session) Private(ctx context.Context, name string, rrtype uint16) verdict.Answer[string] {
+	return typed(s.lookup(ctx, name, rrtype), readOctets)
+}
+
 // CNAME asks for the alias itself, at this name only, so that its own proof is
 // learnt apart from that of its target (RFC 7672 §2.2.2). Its one record is the
 // target; Canonical stays empty.

@@ -37,7 +37,7 @@ type question struct {
 }
 
 func (q question) String() string {
-	return strings.TrimSuffix(q.name, ".") + " " + dns.TypeToString[q.rrtype]
+	return strings.TrimSuffix(q.name, ".") + " " + dns.Type(q.rrtype).String()
 }
 
 // newQuestion asks for a name of kind hostish.

@@ -117,10 +117,10 @@ func parseTarget(words []string) (t target, rest []string, err error) {
 			t.server, words = words[0], words[1:]
 		}
 	}
-	if len(words) < 2 || !dns.IsFqdn(words[0]) || dns.StringToType[words[1]] == 0 {
+	if len(words) < 2 || !dns.IsFqdn(words[0]) || typeOf(words[1]) == 0 {
 		return t, nil, fmt.Errorf("world: want \"[SERVER] NAME. TYPE ...\", not %q", words)
 	}
-	t.name, t.rrtype = dns.CanonicalName(words[0]), dns.StringToType[words[1]]
+	t.name, t.rrtype = dns.CanonicalName(words[0]), typeOf(words[1])
 	return t, words[2:], nil
 }
 
@@ -147,7 +147,7 @@ func (a *attack) forge(t target, words []string) (err error) {
 		}
 		return err
 	}
-	line := fmt.Sprintf("%s %s %s", t.name, dns.TypeToString[t.rrtype], strings.Join(words, " "))
+	line := fmt.Sprintf("%s %v %s", t.name, dns.Type(t.rrtype), strings.Join(words, " "))
 	rr, err := a.d.home(t.name, t.rrtype).parse(a.d.fill.Replace(line))
 	a.records = append(a.records, rr)
 	return err

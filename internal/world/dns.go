@@ -173,9 +173,9 @@ func (d *DNS) Anchors() ([]byte, error) {
 func (d *DNS) SetStatus(name, rrtype string, words ...string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	z := d.home(dns.CanonicalName(name), dns.StringToType[rrtype])
+	z := d.home(dns.CanonicalName(name), typeOf(rrtype))
 	if len(words) == 1 && words[0] == "normal" {
-		delete(z.special, rrset{dns.CanonicalName(name), dns.StringToType[rrtype]})
+		delete(z.special, rrset{dns.CanonicalName(name), typeOf(rrtype)})
 		return nil
 	}
 	return z.setSpecial(name, rrtype, words)
@@ -202,7 +202,7 @@ func (d *DNS) Add(line string) error {
 func (d *DNS) Remove(name, rrtype string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	z, key := d.find(dns.CanonicalName(name)), rrset{dns.CanonicalName(name), dns.StringToType[rrtype]}
+	z, key := d.find(dns.CanonicalName(name)), rrset{dns.CanonicalName(name), typeOf(rrtype)}
 	if len(z.records[key]) == 0 {
 		return fmt.Errorf("world: there is no %s %s to remove", name, rrtype)
 	}
@@ -336,7 +336,7 @@ func (d *DNS) answer(query *dns.Msg, network, address string) (*dns.Msg, time.Du
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.log = append(d.log, Question{
-		Name: q.Name, Type: dns.TypeToString[q.Qtype], Server: address, Network: network, At: time.Now(), Probe: isProbe(q),
+		Name: q.Name, Type: dns.Type(q.Qtype).String(), Server: address, Network: network, At: time.Now(), Probe: isProbe(q),
 		Chain: q.Qtype == dns.TypeDS || q.Qtype == dns.TypeDNSKEY,
 	})
 	if b == Silent {

@@ -54,7 +54,8 @@
 //
 // "$TTL 60" sets the TTL of what follows, denials included. In a record's data
 // {sha256} and {sha512} stand for some digest of that length, {cert} and {key} for a
-// certificate and a public key in DER. "%repeat 20 @ MX 10 mx%d" writes the rest of
+// certificate and a public key in DER. {rr "TEXT"} stands for the data of a type without
+// a name (TYPE65400), as one character-string. "%repeat 20 @ MX 10 mx%d" writes the rest of
 // its line twenty times, with %d as 1 to 20.
 //
 // CNAMEs and DNAMEs are followed as a recursive resolver does, wildcards are expanded

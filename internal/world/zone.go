@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"tlsverdict/internal/signal"
 )
 
 // Kind is what becomes of a question.
@@ -148,6 +150,7 @@ func (z *zone) soa() dns.RR {
 
 // parse reads the data of one record; name may be relative to the zone, or "@".
 func (z *zone) parse(line string) (dns.RR, error) {
+	line = unnamed(line)
 	text := fmt.Sprintf("$ORIGIN %s\n$TTL %d\n%s\n", z.apex, z.ttl, line)
 	zp := dns.NewZoneParser(strings.NewReader(text), z.apex, "")
 	rr, ok := zp.Next()
@@ -162,6 +165,18 @@ func (z *zone) parse(line string) (dns.RR, error) {
 		return nil, fmt.Errorf("world: %q is not in the zone %s", line, z.apex)
 	}
 	return rr, nil
+}
+
+// unnamed writes the data of a record type without a name, {rr "TEXT"}, in the form that
+// a zone file has for it (RFC 3597 §5).
+func unnamed(line string) string {
+	before, rest, ok := strings.Cut(line, `{rr "`)
+	text, after, closed := strings.Cut(rest, `"}`)
+	if !ok || !closed {
+		return line
+	}
+	data := signal.RData(text)
+	return fmt.Sprintf(`%s\# %d %x%s`, before, len(data), data, after)
 }
 
 func (z *zone) add(rr dns.RR) {
@@ -250,8 +265,8 @@ func (l *loader) setTTL(words []string) error {
 }
 
 func (z *zone) setSpecial(name, rrtype string, words []string) error {
-	t, ok := dns.StringToType[rrtype]
-	if !ok {
+	t := typeOf(rrtype)
+	if t == 0 {
 		return fmt.Errorf("world: unknown record type %q", rrtype)
 	}
 	status, err := ParseStatus(words...)
@@ -259,6 +274,20 @@ func (z *zone) setSpecial(name, rrtype string, words []string) error {
 		z.special[rrset{z.absolute(name), t}] = status
 	}
 	return err
+}
+
+// typeOf is the number of a record type by its name or as TYPE65400 (RFC 3597 §5); 0 for
+// what is none.
+func typeOf(word string) uint16 {
+	if t, ok := dns.StringToType[word]; ok {
+		return t
+	}
+	digits, _ := strings.CutPrefix(word, "TYPE")
+	n, err := strconv.ParseUint(digits, 10, 16)
+	if err != nil || digits == word {
+		return 0
+	}
+	return uint16(n)
 }
 
 // Repeat expands a line "%repeat N REST" to N lines, with "%d" in REST as 1 to N.
