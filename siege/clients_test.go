@@ -46,6 +46,7 @@ func known(n int) map[string]string {
 	for i := range n {
 		keys[fmt.Sprintf("k%d.none.example", i)] = "NOTFOUND "
 		keys[fmt.Sprintf("k%d.dane.example", i)] = "OK dane-only"
+		keys[fmt.Sprintf("k%d.own.example", i)] = "OK dane-only"
 		name := fmt.Sprintf("k%d.sts.example", i)
 		keys[name] = stsLine(name)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -29,12 +30,15 @@ const (
 // with any label N in front of it that has no dot:
 //
 //	N.none.example   an MX host with an address, unsigned
-//	N.dane.example   the same with TLSA records, signed: dane-only
+//	N.dane.example   the same with TLSA records, in one signed zone: dane-only
+//	N.own.example    as dane.example, but each N is a signed zone of its own
 //	N.sts.example    unsigned, with an MTA-STS policy at 127.0.0.2, or, where N begins
 //	                 with "bad", at 127.0.0.3
-//	N.slow.example   as none.example, but each answer takes as long as slow says
+//	N.slow.example   signed, with no TLSA records, and each answer takes as long as
+//	                 slow says
 //
-// and what probes ask for. Everything else does not exist.
+// and what probes ask for. Everything else does not exist. The root and "example" are
+// signed; see zoneKey.
 type resolver struct {
 	udp *net.UDPConn
 	tcp net.Listener
@@ -57,11 +61,17 @@ type resolver struct {
 
 func serveDNS(t *testing.T) *resolver {
 	t.Helper()
+	must(t, signer.make())
+	r := newResolver()
+	r.listen(t)
+	t.Cleanup(r.close)
+	return r
+}
+
+func newResolver() *resolver {
 	r := &resolver{seconds: make(map[int64]int)}
 	r.ttl.Store(3600)
 	r.id.Store(1)
-	r.listen(t)
-	t.Cleanup(r.close)
 	return r
 }
 
@@ -186,10 +196,12 @@ func (r *resolver) reply(q *dns.Msg) []byte {
 			return []byte("\x00\x00\xff\xff this is no answer")
 		}
 	default:
-		r.fill(m)
+		if r.fill(m, q.IsEdns0() != nil && q.IsEdns0().Do()) != nil {
+			m.Rcode = dns.RcodeServerFailure
+		}
 	}
 	if q.IsEdns0() != nil {
-		m.SetEdns0(1232, false)
+		m.SetEdns0(1232, q.IsEdns0().Do())
 	}
 	wire, err := m.Pack()
 	if err != nil {
@@ -199,65 +211,117 @@ func (r *resolver) reply(q *dns.Msg) []byte {
 }
 
 // fill answers truly.
-func (r *resolver) fill(m *dns.Msg) {
+func (r *resolver) fill(m *dns.Msg, do bool) error {
 	q := m.Question[0]
-	name := strings.ToLower(q.Name)
-	header := func(rrtype uint16) dns.RR_Header {
-		return dns.RR_Header{Name: q.Name, Rrtype: rrtype, Class: dns.ClassINET, Ttl: r.ttl.Load()}
-	}
-	switch {
-	case q.Qclass == dns.ClassCHAOS:
+	name, ttl := dns.CanonicalName(q.Name), r.ttl.Load()
+	if q.Qclass == dns.ClassCHAOS {
 		m.Answer = append(m.Answer, &dns.TXT{Hdr: dns.RR_Header{Name: q.Name, Rrtype: dns.TypeTXT, Class: dns.ClassCHAOS}, Txt: []string{"siege"}})
-		return
-	case name == ".":
-		m.AuthenticatedData = true
-		if q.Qtype == dns.TypeNS {
-			m.Answer = append(m.Answer, &dns.NS{Hdr: header(dns.TypeNS), Ns: "a.root-servers.net."})
-			return
-		}
+		return nil
 	}
-	m.AuthenticatedData = name == "." || strings.HasSuffix(name, ".dane.example.")
-	zone := zoneOf(name)
-	if zone == "" {
-		if name != "." {
+	apex := zoneOf(name)
+	if q.Qtype == dns.TypeDS && name == apex && name != "." {
+		_, parent, _ := strings.Cut(name, ".")
+		apex = zoneOf(parent)
+	}
+	m.AuthenticatedData = signedZone(apex) && !m.CheckingDisabled
+	do = do && signedZone(apex)
+	set, section := []dns.RR{r.record(name, apex, q)}, &m.Answer
+	if set[0] == nil {
+		set, section = []dns.RR{soa(apex, ttl)}, &m.Ns
+		if zoneOf(name) == "." && name != "." && !do {
 			m.Rcode = dns.RcodeNameError
 		}
-		m.Ns = append(m.Ns, soa(".", r.ttl.Load()))
-		return
 	}
-	if rr := r.record(name, zone, header(q.Qtype)); rr != nil {
-		m.Answer = append(m.Answer, rr)
-		return
+	if !do {
+		*section = append(*section, set...)
+		return nil
 	}
-	m.Ns = append(m.Ns, soa(zone, r.ttl.Load()))
+	sets := [][]dns.RR{set}
+	if section == &m.Ns {
+		sets = append(sets, []dns.RR{denial(name, ttl, r.types(name)...)})
+	}
+	for _, set := range sets {
+		signed, err := signer.sign(apex, set...)
+		if err != nil {
+			return err
+		}
+		*section = append(*section, signed...)
+	}
+	return nil
 }
 
-// zoneOf returns which of the zones a name is in, or "".
-func zoneOf(name string) string {
-	for _, zone := range []string{"none.example.", "dane.example.", "sts.example.", "slow.example."} {
-		if strings.HasSuffix(name, "."+zone) {
-			return zone
+// types are what a denial says that a name has.
+func (r *resolver) types(name string) []uint16 {
+	types := []uint16{dns.TypeRRSIG, dns.TypeNSEC}
+	switch apex := zoneOf(name); {
+	case name == apex && !signedZone(apex):
+		types = append(types, dns.TypeNS)
+	case name == apex:
+		types = append(types, dns.TypeNS, dns.TypeSOA, dns.TypeDNSKEY)
+	case apex == ".":
+		types = append(types, typeNXNAME)
+	}
+	for _, t := range []uint16{dns.TypeA, dns.TypeMX, dns.TypeTXT, dns.TypeTLSA} {
+		if r.record(name, zoneOf(name), dns.Question{Name: name, Qtype: t}) != nil {
+			types = append(types, t)
 		}
 	}
-	return ""
+	slices.Sort(types)
+	return types
 }
 
-// record is the one record that a name of the four zones has for a type, or nil.
-func (r *resolver) record(name, zone string, h dns.RR_Header) dns.RR {
-	labels := strings.Split(strings.TrimSuffix(name, "."+zone), ".")
+// zoneOf returns the zone that a name is in.
+func zoneOf(name string) string {
+	for _, zone := range []string{"none.example.", "dane.example.", "sts.example.", "slow.example.", "own.example."} {
+		if !dns.IsSubDomain(zone, name) {
+			continue
+		}
+		if zone != "own.example." || name == zone {
+			return zone
+		}
+		labels := dns.SplitDomainName(name)
+		return labels[len(labels)-3] + "." + zone
+	}
+	if name == "example." {
+		return name
+	}
+	return "."
+}
+
+// signedZone reports whether a zone is signed.
+func signedZone(apex string) bool { return apex != "none.example." && apex != "sts.example." }
+
+// record is the one record that a name has for a type in a zone, or nil.
+func (r *resolver) record(name, zone string, q dns.Question) dns.RR {
+	h := dns.RR_Header{Name: q.Name, Rrtype: q.Qtype, Class: dns.ClassINET, Ttl: r.ttl.Load()}
+	switch {
+	case h.Rrtype == dns.TypeDNSKEY && name == zone && signedZone(zone):
+		return signer.at(zone)
+	case h.Rrtype == dns.TypeDS && name == zoneOf(name) && name != zone && signedZone(name):
+		return signer.delegation(name)
+	case h.Rrtype == dns.TypeNS && name == ".":
+		return &dns.NS{Hdr: h, Ns: "a.root-servers.net."}
+	case zone == "." || zone == "example.":
+		return nil
+	}
+	labels := dns.SplitDomainName(name)
+	labels = labels[:len(labels)-2] // without those of none.example and its like
+	if len(labels) == 0 {
+		return nil
+	}
 	first := labels[0]
 	switch {
 	case h.Rrtype == dns.TypeMX && len(labels) == 1:
 		return &dns.MX{Hdr: h, Preference: 10, Mx: "mx." + name}
 	case h.Rrtype == dns.TypeA && first == "mx":
 		return &dns.A{Hdr: h, A: net.IPv4(192, 0, 2, 1)}
-	case h.Rrtype == dns.TypeTLSA && zone == "dane.example." && first == "_25":
+	case h.Rrtype == dns.TypeTLSA && (zone == "dane.example." || strings.HasSuffix(zone, ".own.example.")) && first == "_25":
 		return &dns.TLSA{Hdr: h, Usage: 3, Selector: 1, MatchingType: 1, Certificate: hex.EncodeToString(make([]byte, 32))}
 	case h.Rrtype == dns.TypeTXT && zone == "sts.example." && first == "_mta-sts":
 		return &dns.TXT{Hdr: h, Txt: []string{fmt.Sprintf("v=STSv1; id=%d;", r.id.Load())}}
 	case h.Rrtype == dns.TypeA && first == "mta-sts" && len(labels) == 2 && strings.HasPrefix(labels[1], "bad"):
 		return &dns.A{Hdr: h, A: net.IPv4(127, 0, 0, 3)}
-	case h.Rrtype == dns.TypeA && first == "mta-sts":
+	case h.Rrtype == dns.TypeA && first == "mta-sts" && zone == "sts.example.":
 		return &dns.A{Hdr: h, A: net.IPv4(127, 0, 0, 2)}
 	}
 	return nil

@@ -21,6 +21,6 @@
 // exceeded) is held exactly.
 //
 // What it does not do: it measures no speed (internal/... and docs/performance.md do)
-// and judges no verdict that needs DNSSEC to be validated; those are scenarios. The
-// resolver here is believed ("trust-ad"), so that it can be made to lie.
+// and forges no signature; those attacks are scenarios. The resolver here serves signed
+// zones, and policyd validates what it says; some floods are tried with "trust-ad" too.
 package siege

@@ -39,6 +39,7 @@ type daemon struct {
 // settings are what a test wants otherwise than the siege's own configuration.
 type settings struct {
 	socketmap, dns, sts, cache string
+	dnssec                     string // "validate", which "" is, or "trust-ad"
 	store                      string // a path; default is in a directory of the test's own
 	files                      int    // ulimit -n; 0 leaves it
 	fileSize                   int64  // RLIMIT_FSIZE in bytes; 0 leaves it
@@ -58,13 +59,19 @@ func launch(t *testing.T, s settings) *daemon {
 	}
 	ca, err := authorityFile(dir)
 	must(t, err)
+	anchors, err := signer.anchorFile(dir)
+	must(t, err)
+	proof := fmt.Sprintf("dnssec = \"validate\"\ntrust_anchors = %q", anchors)
+	if s.dnssec == "trust-ad" {
+		proof = `dnssec = "trust-ad"`
+	}
 	d := &daemon{t: t, dir: dir, config: filepath.Join(dir, "policyd.toml")}
 	text := fmt.Sprintf(`[socketmap]
 listen = [%q, "unix:%s/map.sock"]
 %s
 [dns]
 servers = [%q]
-dnssec = "trust-ad"
+%s
 %s
 [postfix]
 dane = "native"
@@ -76,7 +83,7 @@ ca_file = %q
 %s
 [store]
 path = %q
-`, tcpAddress, dir, s.socketmap, dnsAddress, s.dns, ca, s.sts, s.cache, s.store)
+`, tcpAddress, dir, s.socketmap, dnsAddress, proof, s.dns, ca, s.sts, s.cache, s.store)
 	must(t, os.WriteFile(d.config, []byte(text), 0o644))
 	d.start(s)
 	// Who waits for an answer would keep a stop waiting.

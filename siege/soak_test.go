@@ -88,7 +88,7 @@ func (d *daemon) upset(ctx context.Context, round int, dns *resolver, bad *polic
 	t := d.t
 	attacks := []*attacker{
 		besiege(t, []string{"idle", "dribble", "garbage", "churn", "deaf"}[round%5], 50, "json"),
-		besiege(t, "random", 20, []string{"none.example", "sts.example", "dane.example", "slow.example"}[round%4]),
+		besiege(t, "random", 20, []string{"none.example", "sts.example", "dane.example", "own.example", "slow.example"}[round/2%5]),
 	}
 	dns.slow.Store(int64(5 * time.Second))
 	bad.manner.Store(int32(1 + round%int(slowBody)))

@@ -24,7 +24,7 @@ func TestUpstream(t *testing.T) {
 			keys := known(20)
 			d.learn(keys)
 			dns.be(t, m)
-			for _, zone := range []string{"none", "dane"} {
+			for _, zone := range []string{"none", "dane", "own"} {
 				d.want("new."+zone+".example", "TEMP")
 			}
 			broken := population{clients: 8, pause: 4 * time.Millisecond, keys: keys}.lasting(t.Context(), short(time.Second, 10*time.Second))
