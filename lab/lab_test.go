@@ -156,7 +156,7 @@ func newLab(t *testing.T, b box, binary string) *lab {
 	l.policyd = &policyd{box: l.box}
 	err = errors.Join(l.dns.sign(ctx, l.internet), l.dns.configure(l.internet),
 		l.write(map[string]string{"etc/ssl/certs/ca-certificates.crt": l.ca.trusted.pem()}),
-		l.program.install(ctx), l.policyd.install(binary))
+		l.policyd.install(binary))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,14 +8,14 @@ import (
 // mailServer is a program under test. There is one implementation each for
 // Postfix, Exim and Sendmail; what they have in common is in box.
 //
-// install comes first, once. Then, for each setup: clean, start, any number of
-// mails and flushes; what start has started ends with its test.
+// For each setup come install, clean, start, then any number of mails and flushes;
+// what start has started ends with its test.
 type mailServer interface {
-	// install writes the configuration, made of contrib's files as an
-	// administrator would use them. There is no policyd yet, the programs do not
-	// run, and the lab's CA is in /etc/ssl/certs/ca-certificates.crt. It may run
-	// programs of the machine (m4, make, postmap).
-	install(ctx context.Context) error
+	// install writes the configuration for a setup, made of contrib's files as an
+	// administrator would use them. Nothing runs, and the lab's CA is in
+	// /etc/ssl/certs/ca-certificates.crt. It may run programs of the machine (m4,
+	// make, postmap).
+	install(ctx context.Context, s setup) error
 
 	// clean removes mail, logs, and all memory of other hosts. Nothing runs.
 	clean() error
@@ -49,5 +49,13 @@ func newMailServer(b box) mailServer {
 type attempt struct {
 	recipient string
 	status    string   // sent, deferred, bounced
+	said      string   // where it was sent: how well protected by the program's own account
 	lines     []string // every line that tells why: TLS, warnings, and the result at the end
 }
+
+// attempt.said is one of these.
+const (
+	clear         = "clear"
+	encrypted     = "encrypted"     // TLS, to whom does not matter
+	authenticated = "authenticated" // TLS, and the certificate is one that the policy asked for
+)

@@ -67,7 +67,7 @@ routed.example smtp:[mx.dane.example]:25
 `
 
 // install writes main.cf, master.cf and the transport map.
-func (p postfix) install(context.Context) error {
+func (p postfix) install(context.Context, setup) error {
 	policies, alias := "socketmap:inet:127.0.0.1:8461:postfix", "QUERY"
 	if p.version() != "3.7" { // TLSRPT has attributes of its own from 3.10 on
 		policies, alias = "socketmap:inet:127.0.0.1:8461:postfix-tlsrpt", "QUERYwithTLSRPT"
@@ -170,11 +170,29 @@ func readLog(text string) []attempt {
 		pid := m[1]
 		pending[pid] = append(pending[pid], strings.TrimSpace(line))
 		if s := statusLine.FindStringSubmatch(m[2]); s != nil {
-			found = append(found, attempt{s[1], s[2], pending[pid]})
+			found = append(found, attempt{recipient: s[1], status: s[2], said: postfixSaid(s[2], pending[pid]), lines: pending[pid]})
 			pending[pid] = nil
 		}
 	}
 	return found
+}
+
+// postfixSaid reads how well an attempt was protected off its last line about TLS.
+// "Verified" is said where the policy asked for a certificate and got it; "Trusted"
+// where nobody asked.
+func postfixSaid(status string, lines []string) string {
+	if status != "sent" {
+		return ""
+	}
+	for _, line := range slices.Backward(lines) {
+		switch {
+		case strings.Contains(line, "Verified TLS connection established"):
+			return authenticated
+		case strings.Contains(line, " TLS connection established"):
+			return encrypted
+		}
+	}
+	return clear
 }
 
 func TestReadLog(t *testing.T) {
@@ -189,10 +207,10 @@ Nov 23 13:12:03 mta postfix/tlspol/smtp[7]: 4B3: to=<c@c.example>, relay=none, d
 		t.Fatalf("%d attempts, want 3: %+v", len(got), got)
 	}
 	for i, want := range []struct {
-		recipient, status string
-		lines             int
-	}{{"b@b.example", "deferred", 1}, {"a@a.example", "sent", 2}, {"c@c.example", "bounced", 1}} {
-		if a := got[i]; a.recipient != want.recipient || a.status != want.status || len(a.lines) != want.lines {
+		recipient, status, said string
+		lines                   int
+	}{{"b@b.example", "deferred", "", 1}, {"a@a.example", "sent", authenticated, 2}, {"c@c.example", "bounced", "", 1}} {
+		if a := got[i]; a.recipient != want.recipient || a.status != want.status || a.said != want.said || len(a.lines) != want.lines {
 			t.Errorf("attempt %d = %+v, want %+v", i, a, want)
 		}
 	}

@@ -97,7 +97,7 @@ func (l *lab) start(t *testing.T, s setup) {
 	}
 	l.liar.become(s.lies...)
 	l.servePolicies(t)
-	if err := l.clean(); err != nil {
+	if err := errors.Join(l.program.install(t.Context(), s), l.clean()); err != nil {
 		t.Fatal(err)
 	}
 	if s.here != nothing {
