@@ -88,13 +88,16 @@ func NewStack(cfg *config.Config, st *store.Store, through Network, log *slog.Lo
 	if through.Roots != nil {
 		roots = through.Roots
 	}
+	var e *engine.Engine
 	policies := gather.NewPolicies(gather.PoliciesConfig{
 		Store: st,
 		Fetcher: &fetch.Fetcher{
 			Resolve: resolver, Roots: roots, Allow: cfg.MTASTS.AllowNetworks, Timeout: cfg.MTASTS.Timeout,
 			DialContext: through.DialHTTPS,
 		},
-		Now: time.Now, Jitter: rand.Float64, MaxFetches: cmp.Or(through.Fetches, maxFetches), Log: log,
+		Now: time.Now, Jitter: rand.Float64, MaxFetches: cmp.Or(through.Fetches, maxFetches),
+		// Nothing is fetched before the engine is there.
+		Learned: func(domain string) { e.Learned(domain) }, Log: log,
 	})
 	g := &gather.Gatherer{
 		Open:     func() gather.Session { return resolver.Session() },
@@ -105,7 +108,7 @@ func NewStack(cfg *config.Config, st *store.Store, through Network, log *slog.Lo
 		Log:      log,
 	}
 	mta := newMTA(cfg, through, log)
-	e, err := engine.New(engine.Config{
+	e, err = engine.New(engine.Config{
 		Gather: g.Facts, Enforcement: mta.enforcement, Rules: cfg.Rules(), Entries: cfg.Cache.Entries,
 		Override: func(name string) *verdict.Override { return cfg.Overrides.Active(name, time.Now()) },
 		MinTTL:   cfg.Cache.MinTTL, MaxTTL: cfg.Cache.MaxTTL, RefreshAhead: cfg.Cache.RefreshAhead,

@@ -94,7 +94,7 @@ type Config struct {
 	// it calls Reconsider. It may wait until that is known, within the bounds of
 	// ctx. Optional: then what Gather returns holds.
 	Enforcement func(ctx context.Context) verdict.Enforcement
-	// Told is told of each ruling that has something beside its verdict, once Cached
+	// Told is told of each ruling with hosts that promise implicit TLS, once Cached
 	// has it. It must not wait, nor call the engine but for Cached and Prepare.
 	// Optional.
 	Told func(nexthop.Destination, Ruled)
@@ -134,7 +134,7 @@ type Explanation struct {
 	Took time.Duration
 }
 
-// entry is a kept verdict. Only claimed changes after it is stored. There may be a
+// entry is a kept verdict. Only renewal changes after it is stored. There may be a
 // million: times are those of Engine.clock, a third of a time.Time and nothing that the
 // garbage collector has to follow. One more word, and each takes 64 bytes in place of 48.
 type entry struct {
@@ -144,7 +144,28 @@ type entry struct {
 	until, refresh time.Duration
 	source         verdict.Source
 	byEnforcement  bool
-	claimed        atomic.Bool
+	renewal        atomic.Uint32
+}
+
+// What entry.renewal says.
+const (
+	// atRefresh: the first hit after entry.refresh starts a new flight.
+	atRefresh uint32 = iota
+	// atOnce: the next hit does.
+	atOnce
+	// claimed: one did.
+	claimed
+)
+
+// renew reports whether the caller, and nobody else, is to start a flight.
+func (n *entry) renew(now time.Duration) bool {
+	switch n.renewal.Load() {
+	case atRefresh:
+		return now >= n.refresh && n.renewal.CompareAndSwap(atRefresh, claimed)
+	case atOnce:
+		return n.renewal.CompareAndSwap(atOnce, claimed)
+	}
+	return false
 }
 
 // Engine rules on destinations. It is safe for concurrent use.
@@ -246,7 +267,7 @@ func (e *Engine) Cached(d nexthop.Destination) (Ruled, bool) {
 		return Ruled{}, false
 	}
 	e.counts.hits.Add(1)
-	if e.cfg.RefreshAhead && now >= n.refresh && n.claimed.CompareAndSwap(false, true) {
+	if e.cfg.RefreshAhead && n.renew(now) {
 		e.counts.refreshes.Add(1)
 		// The refresh is the program's own idea, and on nobody's account.
 		e.fly(d, "")
@@ -306,6 +327,17 @@ func (e *Engine) Reconsider() {
 	for d, x := range e.why.All() {
 		if x.InForce.ByEnforcement || x.Ruling.ByEnforcement {
 			e.forget(d)
+		}
+	}
+}
+
+// Learned says that a domain has an MTA-STS policy that was not known before, or
+// another one. A verdict of DANE did not wait for it: the next hit works it out anew.
+func (e *Engine) Learned(domain string) {
+	for _, host := range []bool{false, true} {
+		d := nexthop.Destination{Name: domain, Port: nexthop.SMTPPort, Host: host}
+		if n, ok := e.cache.GetIfPresent(d); ok && n.source == verdict.FromDANE {
+			n.renewal.CompareAndSwap(atRefresh, atOnce)
 		}
 	}
 }
@@ -417,13 +449,20 @@ func (e *Engine) keep(d nexthop.Destination, x *Explanation, epoch uint64) {
 		verdict: x.Ruling.Verdict, beside: x.Ruling.Beside, source: x.Ruling.Source, byEnforcement: x.Ruling.ByEnforcement,
 		until: now + life, refresh: now + again,
 	}
-	if old, ok := e.holds(d, now); ok && x.Ruling.Provisional && laxer(n.verdict, old.verdict) {
-		n = postponed(old, now)
+	if old, ok := e.holds(d, now); ok {
+		unknown := x.Facts.STS.Policy == nil && !x.Facts.STS.Settled
+		switch {
+		case x.Ruling.Provisional && laxer(n.verdict, old.verdict):
+			n = postponed(old, now)
+		case old.beside.Policy() != nil && n.source == verdict.FromDANE && unknown:
+			// The store could not tell: what it told before holds as long as it did.
+			n.beside, n.until = n.beside.With(old.beside.STS), min(n.until, old.until)
+		}
 	}
 	x.InForce = e.ruled(n)
 	e.why.Set(d, x)
 	e.set(d, n, epoch)
-	if n.beside != nil && e.cfg.Told != nil {
+	if n.beside != nil && n.beside.Implicit != nil && e.cfg.Told != nil {
 		e.cfg.Told(d, x.InForce)
 	}
 }

@@ -20,7 +20,7 @@ func weight(size, unit, room int) uint32 {
 func size(v verdict.Verdict) int {
 	switch v := v.(type) {
 	case verdict.STS:
-		return lengths(v.Patterns) + lengths(v.Lines)
+		return lengths(v.Patterns) + lengths(v.Lines) + lengths(v.Hosts)
 	case verdict.WebPKI:
 		return lengths(v.Hosts)
 	case verdict.Fingerprint:
@@ -38,7 +38,11 @@ func besideSize(b *verdict.Beside) int {
 	if b == nil {
 		return 0
 	}
-	return lengths(b.Implicit)
+	n := lengths(b.Implicit)
+	if b.STS != nil {
+		n += size(*b.STS)
+	}
+	return n
 }
 
 // size is that of an explanation.

@@ -106,9 +106,14 @@ func (g *Gatherer) Facts(ctx context.Context, d nexthop.Destination) (f verdict.
 		f.Hosts = g.hosts(ctx, dns.Done(), s, &f)
 	}
 	f.Now = g.now()
-	if !f.STS.Settled && verdict.STSMatters(f) {
+	if f.STS.Settled {
+		return f
+	}
+	if verdict.STSMatters(f) {
 		f.STS = sts.wait()
 		f.Now = g.now()
+	} else {
+		f.STS.Policy = sts.soFar()
 	}
 	return f
 }

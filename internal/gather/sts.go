@@ -65,6 +65,19 @@ func (l *stsLookup) wait() verdict.STSFacts {
 	return l.facts
 }
 
+// soFar is the policy that is known without waiting; nil for none.
+func (l *stsLookup) soFar() *mtasts.Cached {
+	select {
+	case <-l.done:
+		return l.facts.Policy
+	default:
+	}
+	if l.has {
+		return &l.known
+	}
+	return nil
+}
+
 // heldFacts are the facts when no newer policy could be had, or none was sought.
 func (l *stsLookup) heldFacts(f *verdict.STSFailure) verdict.STSFacts {
 	if l.has {
@@ -113,6 +126,7 @@ type Policies struct {
 	fetcher Fetcher
 	clock   func() time.Time
 	jitter  func() float64
+	learned func(domain string)
 	log     *slog.Logger
 	slots   *fairqueue.Queue
 
@@ -123,7 +137,7 @@ type Policies struct {
 	failed map[string]mtasts.Cached
 }
 
-// PoliciesConfig is what Policies works with; every field must be set.
+// PoliciesConfig is what Policies works with; every field but Learned must be set.
 type PoliciesConfig struct {
 	Store   Store
 	Fetcher Fetcher
@@ -132,7 +146,10 @@ type PoliciesConfig struct {
 	Jitter func() float64
 	// MaxFetches bounds the fetches under way.
 	MaxFetches int
-	Log        *slog.Logger
+	// Learned is told of each domain for which a policy was fetched that demands
+	// something else than what was known of it, once that is kept.
+	Learned func(domain string)
+	Log     *slog.Logger
 }
 
 // NewPolicies returns a Policies.
@@ -142,6 +159,7 @@ func NewPolicies(c PoliciesConfig) *Policies {
 		fetcher: c.Fetcher,
 		clock:   c.Now,
 		jitter:  c.Jitter,
+		learned: c.Learned,
 		log:     c.Log,
 		slots:   fairqueue.New(c.MaxFetches, maxWaiting*c.MaxFetches),
 		flights: make(map[string]*flight),
@@ -298,6 +316,9 @@ func (p *Policies) fly(fl *flight, client, domain, id string) {
 	p.mu.Lock()
 	delete(p.failed, domain)
 	p.mu.Unlock()
+	if fl.changed && p.learned != nil {
+		p.learned(domain)
+	}
 }
 
 // keepFailure remembers a failed fetch: with the policy, where there is one, and

@@ -57,7 +57,7 @@ func Judge(r *explain.Report) (Verdict, error) {
 // does with mode = "observe".
 func unenforced(replies map[string]string) bool {
 	for _, reply := range replies {
-		if !strings.HasPrefix(reply, "NOTFOUND") {
+		if !strings.HasPrefix(reply, "NOTFOUND") && reply != "OK level=none" {
 			return false
 		}
 	}

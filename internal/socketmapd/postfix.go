@@ -5,13 +5,15 @@ import (
 	"fmt"
 	"strings"
 
+	"tlsverdict/internal/engine"
+	"tlsverdict/internal/nexthop"
 	"tlsverdict/internal/verdict"
 	"tlsverdict/postfixmap"
 )
 
 // appendPostfix spells a verdict for smtp_tls_policy_maps (Postfix 3.4 and later).
-func appendPostfix(_ *Options, dst []byte, v verdict.Verdict) []byte {
-	switch v := v.(type) {
+func appendPostfix(_ *Options, dst []byte, _ nexthop.Destination, r engine.Ruled) []byte {
+	switch v := r.Verdict.(type) {
 	case verdict.NoPolicy:
 		return postfixmap.AppendNotFound(dst)
 	case verdict.DANEOnly:
@@ -31,7 +33,7 @@ func appendPostfix(_ *Options, dst []byte, v verdict.Verdict) []byte {
 	case verdict.Defer:
 		return postfixmap.AppendTemp(dst, v.Text)
 	}
-	panic(fmt.Sprintf("socketmapd: the postfix dialect has no words for a verdict of type %T", v))
+	panic(fmt.Sprintf("socketmapd: the postfix dialect has no words for a verdict of type %T", r.Verdict))
 }
 
 // secure is a WebPKI policy. servername=hostname sends the MX host as SNI, which

@@ -9,12 +9,17 @@
 //
 //	postfix, QUERY, query             smtp_tls_policy_maps of every Postfix from 3.4
 //	postfix-tlsrpt, QUERYwithTLSRPT   the same, with what Postfix 3.10 reports (RFC 8460)
+//	sts                               FEATURE(sts) of Sendmail: MTA-STS, also where DANE decides
+//	tls                               rules in Sendmail's LOCAL_TLS_RCPT: everything else
+//	exim                              ${readsocket} of Exim, with patterns expanded to MX names
+//	verdict                           the verdict's name and source, for programs; as cheap as the others
 //	json                              the whole ruling, for "policyd explain" and other programs;
 //	                                  cut, and saying so, where it would not fit in a reply
 //
-// Failure is always TEMP: the MTA keeps the mail. PERM is never sent, because
+// "No policy" is NOTFOUND, to Exim "OK level=none". Failure is always TEMP: the MTA
+// keeps the mail. PERM is never sent, because
 // Sendmail reads it as "not found" and delivers in clear text. An address literal
-// or a parent-domain key is NOTFOUND at once; an unknown map name is TEMP and an
+// or a parent-domain key has no policy, at once; an unknown map name is TEMP and an
 // error in the log.
 //
 // The package decides nothing: what no dialect can spell is a deferral, never a
@@ -92,43 +97,76 @@ func New(e Engine, opt Options) *Responder {
 }
 
 // dialect spells verdicts for one kind of MTA.
-type dialect func(*Options, []byte, verdict.Verdict) []byte
-
-// dialects lists the maps whose replies a report shows.
-func dialects() []struct {
+type dialect struct {
 	name  string
-	spell dialect
-} {
-	return []struct {
-		name  string
-		spell dialect
-	}{
-		{"postfix", appendPostfix},
-		{"postfix-tlsrpt", appendTLSRPT},
-	}
+	spell func(*Options, []byte, nexthop.Destination, engine.Ruled) []byte
+	// none is the whole answer where there is no policy.
+	none string
+	// patience is how long the MTA waits for an answer, less what it takes to get
+	// one there; 0 is longer than Options.Deadline ever is.
+	patience time.Duration
+	// program says that it is no MTA that asks: it is told what is only observed.
+	program bool
 }
+
+const (
+	notFound = "NOTFOUND "
+	// Sendmail gives up on a map after 5 seconds, Exim as contrib has it after 10.
+	sendmailPatience = 4 * time.Second
+	eximPatience     = 8 * time.Second
+)
+
+// lookUp returns the dialect of a map.
+func lookUp(mapName []byte) (d dialect, ok bool) {
+	switch string(mapName) {
+	case "postfix", "QUERY", "query":
+		return dialect{name: "postfix", spell: appendPostfix, none: notFound}, true
+	case "postfix-tlsrpt", "QUERYwithTLSRPT":
+		return dialect{name: "postfix-tlsrpt", spell: appendTLSRPT, none: notFound}, true
+	case "sts":
+		return dialect{name: "sts", spell: appendSTS, none: notFound, patience: sendmailPatience}, true
+	case "tls":
+		return dialect{name: "tls", spell: appendTLS, none: notFound, patience: sendmailPatience}, true
+	case "exim":
+		return dialect{name: "exim", spell: appendExim, none: eximNone, patience: eximPatience}, true
+	case "verdict":
+		return dialect{name: "verdict", spell: appendVerdict, none: "OK none source=none", program: true}, true
+	}
+	return dialect{}, false
+}
+
+// dialects lists the maps whose replies a report shows: those that MTAs ask.
+func dialects() []dialect {
+	var out []dialect
+	for _, name := range []string{"postfix", "postfix-tlsrpt", "sts", "tls", "exim"} {
+		if d, ok := lookUp([]byte(name)); ok {
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
+// maps names all that can be asked, for the log.
+const maps = "postfix, postfix-tlsrpt, sts, tls, exim, verdict, json"
 
 // ServeMap answers one request. A verdict that is known costs no lock, a log record
 // only at debug, and no allocation where the domain was asked for lately and the answer
 // is a word.
 func (r *Responder) ServeMap(ctx context.Context, req postfixmap.Request, reply []byte) []byte {
-	var spell dialect
-	switch string(req.Map) {
-	case "postfix", "QUERY", "query":
-		spell = appendPostfix
-	case "postfix-tlsrpt", "QUERYwithTLSRPT":
-		spell = appendTLSRPT
-	case "json":
+	in, ok := lookUp(req.Map)
+	switch {
+	case ok:
+	case string(req.Map) == "json":
 		return r.report(fairqueue.WithClient(ctx, req.Client), string(req.Key), reply)
 	default:
 		return r.unknownMap(string(req.Map), reply)
 	}
 	d, err := nexthop.Parse(r.keys.text(req.Key))
 	if err != nil {
-		if r.opt.Observe {
-			return postfixmap.AppendNotFound(reply)
+		if r.silent(in) {
+			return append(reply, in.none...)
 		}
-		return noDestination(err, reply)
+		return in.noDestination(err, reply)
 	}
 	ruled, ok := r.engine.Cached(d)
 	if ok {
@@ -136,14 +174,25 @@ func (r *Responder) ServeMap(ctx context.Context, req postfixmap.Request, reply 
 			r.logHit(ctx, req.Map, d, ruled.Verdict)
 		}
 	} else {
-		ctx, cancel := context.WithTimeout(fairqueue.WithClient(ctx, req.Client), r.opt.Deadline)
+		ctx, cancel := context.WithTimeout(fairqueue.WithClient(ctx, req.Client), in.deadline(r.opt.Deadline))
 		ruled = r.engine.Rule(ctx, d)
 		cancel()
 	}
-	if r.opt.Observe {
-		return postfixmap.AppendNotFound(reply)
+	if r.silent(in) {
+		return append(reply, in.none...)
 	}
-	return spell(&r.opt, reply, ruled.Verdict)
+	return in.spell(&r.opt, reply, d, ruled)
+}
+
+// silent reports whether the asker is told of no policy, whatever holds.
+func (r *Responder) silent(in dialect) bool { return r.opt.Observe && !in.program }
+
+// deadline is how long the asker waits.
+func (in dialect) deadline(most time.Duration) time.Duration {
+	if in.patience == 0 {
+		return most
+	}
+	return min(in.patience, most)
 }
 
 // logHit writes the debug record of a question whose verdict was known; the engine
@@ -155,16 +204,16 @@ func (r *Responder) logHit(ctx context.Context, mapName []byte, d nexthop.Destin
 
 func (r *Responder) unknownMap(name string, reply []byte) []byte {
 	r.strange.Do(func() {
-		r.opt.Log.Error("a client asks for a map that does not exist", "map", name, "maps", "postfix, postfix-tlsrpt, json")
+		r.opt.Log.Error("a client asks for a map that does not exist", "map", name, "maps", maps)
 	})
 	return postfixmap.AppendTemp(reply, fmt.Sprintf("unknown map %q", name))
 }
 
 // noDestination answers a key that is no domain or host. Literals and parent keys
 // are ordinary questions of Postfix to which there is no policy.
-func noDestination(err error, reply []byte) []byte {
+func (in dialect) noDestination(err error, reply []byte) []byte {
 	if errors.Is(err, nexthop.ErrLiteral) || errors.Is(err, nexthop.ErrParent) {
-		return postfixmap.AppendNotFound(reply)
+		return append(reply, in.none...)
 	}
 	return postfixmap.AppendTemp(reply, err.Error())
 }
@@ -191,7 +240,7 @@ func NothingApplies(key string, err error) *explain.Report {
 	report := explain.Without(key, reason)
 	report.Replies = make(map[string]string)
 	for _, d := range dialects() {
-		report.Replies[d.name] = string(noDestination(err, nil))
+		report.Replies[d.name] = string(d.noDestination(err, nil))
 	}
 	return report
 }
@@ -201,7 +250,7 @@ func NothingApplies(key string, err error) *explain.Report {
 func (r *Responder) report(ctx context.Context, key string, reply []byte) []byte {
 	d, err := nexthop.Parse(key)
 	if err != nil {
-		return noDestination(err, reply)
+		return dialect{none: notFound}.noDestination(err, reply)
 	}
 	known, cancel := context.WithTimeout(ctx, r.opt.Deadline)
 	x := r.engine.Explain(known, d)
@@ -230,20 +279,20 @@ func marshal(report *explain.Report) ([]byte, error) {
 	return json.Marshal(report)
 }
 
-// reply is what the MTA is told of a verdict.
-func (r *Responder) reply(spell dialect, v verdict.Verdict) string {
-	if r.opt.Observe {
-		return string(postfixmap.AppendNotFound(nil))
+// reply is what the MTA is told of a ruling.
+func (r *Responder) reply(in dialect, d nexthop.Destination, ruled engine.Ruled) string {
+	if r.silent(in) {
+		return in.none
 	}
-	return string(spell(&r.opt, nil, v))
+	return string(in.spell(&r.opt, nil, d, ruled))
 }
 
 // Report makes the report of an explanation, with the reply of each dialect.
 func (r *Responder) Report(x *engine.Explanation) *explain.Report {
 	report := explain.New(x)
 	report.Replies = make(map[string]string)
-	for _, d := range dialects() {
-		report.Replies[d.name] = r.reply(d.spell, x.InForce.Verdict)
+	for _, in := range dialects() {
+		report.Replies[in.name] = r.reply(in, x.Facts.Destination, x.InForce)
 	}
 	return report
 }

@@ -24,96 +24,187 @@ import (
 // sample is a verdict and what each dialect says of it. Every verdict there is
 // must be in the table, and every dialect must have words for it.
 type sample struct {
-	name            string
-	verdict         verdict.Verdict
-	postfix, tlsrpt string
+	name    string
+	verdict verdict.Verdict
+	// beside is the policy that a verdict of DANE has beside it.
+	beside *verdict.STS
+	// want are the replies of postfix, postfix-tlsrpt, sts, tls and exim.
+	want [5]string
 }
+
+func (s sample) ruled() engine.Ruled {
+	return engine.Ruled{Verdict: s.verdict, Beside: &verdict.Beside{STS: s.beside}}
+}
+
+// example is the domain of all samples.
+var example = nexthop.Destination{Name: "example.com", Port: nexthop.SMTPPort}
+
+const (
+	stsLine    = "OK secure match=mx.example.com:.example.net servername=hostname"
+	unwritten  = "TEMP no name of the policy can be written in a policy line"
+	noSendmail = "TEMP no name of the policy can be written for Sendmail, or too many would have to be"
+	digestLine = "OK fingerprint match=01:ab:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00|" +
+		"00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:ff servername=hostname"
+)
 
 func samples() []sample {
 	policy := []string{"version: STSv1", "mode: enforce", "mx: mx.example.com", "mx: *.example.net", "max_age: 604800"}
 	testing := &verdict.STSReport{Domain: "example.com", Patterns: []string{"*.example.net"}, Lines: policy[:2]}
+	sts := verdict.STS{
+		Domain: "example.com", Patterns: []string{"mx.example.com", "*.example.net"}, Lines: policy,
+		Hosts: []string{"mx.example.com", "in1.example.net", "in2.example.net"},
+	}
+	fixed := func(level string, attributes ...verdict.Attribute) verdict.Fixed {
+		return verdict.Fixed{Level: level, Attributes: attributes}
+	}
+	all := func(reply string) [5]string { return [5]string{reply, reply, reply, reply, reply} }
 	return []sample{
-		{"none", verdict.NoPolicy{}, "NOTFOUND ", "NOTFOUND "},
-		{
-			"testing",
-			verdict.NoPolicy{Report: testing},
+		{"none", verdict.NoPolicy{}, nil, [5]string{"NOTFOUND ", "NOTFOUND ", "NOTFOUND ", "NOTFOUND ", "OK level=none"}},
+		{"testing", verdict.NoPolicy{Report: testing}, nil, [5]string{
 			"NOTFOUND ",
 			"OK may policy_type=sts policy_domain=example.com mx_host_pattern=*.example.net { policy_string = version: STSv1 } { policy_string = mode: enforce }",
-		},
-		{
-			"fetch failed",
-			verdict.NoPolicy{Report: &verdict.STSReport{Domain: "example.com", Result: "sts-webpki-invalid"}},
+			"NOTFOUND ", "NOTFOUND ", "OK level=none",
+		}},
+		{"fetch failed", verdict.NoPolicy{Report: &verdict.STSReport{Domain: "example.com", Result: "sts-webpki-invalid"}}, nil, [5]string{
 			"NOTFOUND ",
 			"OK may policy_type=sts policy_domain=example.com policy_failure=sts-webpki-invalid",
-		},
-		{"dane-only", verdict.DANEOnly{}, "OK dane-only", "OK dane-only"},
-		{"dane", verdict.DANE{}, "OK dane", "OK dane"},
+			"NOTFOUND ", "NOTFOUND ", "OK level=none",
+		}},
+		{"dane-only", verdict.DANEOnly{}, nil, [5]string{"OK dane-only", "OK dane-only", "NOTFOUND ", "OK dane-only", "OK level=dane-only"}},
+		{"dane-only beside a policy", verdict.DANEOnly{}, &sts, [5]string{"OK dane-only", "OK dane-only", stsLine, "OK dane-only", "OK level=dane-only"}},
+		{"dane", verdict.DANE{}, nil, [5]string{"OK dane", "OK dane", "NOTFOUND ", "OK dane", "OK level=dane"}},
+		{"dane beside a policy", verdict.DANE{}, &sts, [5]string{"OK dane", "OK dane", stsLine, "OK dane", "OK level=dane"}},
 		{
 			"fingerprint",
 			verdict.Fingerprint{Digests: [][sha256.Size]byte{{0x01, 0xab}, {31: 0xff}}},
-			"OK fingerprint match=01:ab" + strings.Repeat(":00", 30) + "|00" + strings.Repeat(":00", 30) + ":ff servername=hostname",
-			"OK fingerprint match=01:ab" + strings.Repeat(":00", 30) + "|00" + strings.Repeat(":00", 30) + ":ff servername=hostname",
+			nil,
+			[5]string{digestLine, digestLine, "NOTFOUND ", "OK dane-only", "OK level=dane-only"},
 		},
 		{
-			"fingerprint of nothing",
-			verdict.Fingerprint{},
-			"TEMP no name of the policy can be written in a policy line", "TEMP no name of the policy can be written in a policy line",
+			"fingerprint beside a policy",
+			verdict.Fingerprint{Digests: [][sha256.Size]byte{{0x01, 0xab}, {31: 0xff}}},
+			&sts,
+			[5]string{digestLine, digestLine, stsLine, "OK dane-only", "OK level=dane-only"},
 		},
-		{
-			"sts",
-			verdict.STS{Domain: "example.com", Patterns: []string{"mx.example.com", "*.example.net"}, Lines: policy},
-			"OK secure match=mx.example.com:.example.net servername=hostname",
-			"OK secure match=mx.example.com:.example.net servername=hostname policy_type=sts policy_domain=example.com" +
+		{"fingerprint of nothing", verdict.Fingerprint{}, nil, [5]string{unwritten, unwritten, "NOTFOUND ", "OK dane-only", "OK level=dane-only"}},
+		{"sts", sts, nil, [5]string{
+			stsLine,
+			stsLine + " policy_type=sts policy_domain=example.com" +
 				" mx_host_pattern=mx.example.com mx_host_pattern=*.example.net { policy_string = version: STSv1 } { policy_string = mode: enforce }" +
 				" { policy_string = mx: mx.example.com } { policy_string = mx: *.example.net } { policy_string = max_age: 604800 }",
-		},
+			stsLine, stsLine, "OK level=secure hosts=mx.example.com:in1.example.net:in2.example.net",
+		}},
+		{"sts that no host matches", verdict.STS{Domain: "example.com", Patterns: sts.Patterns}, nil, [5]string{
+			stsLine,
+			stsLine + " policy_type=sts policy_domain=example.com mx_host_pattern=mx.example.com mx_host_pattern=*.example.net",
+			stsLine, stsLine, "TEMP no MX host of example.com matches its MTA-STS policy",
+		}},
 		{
 			"sts with what no line can hold",
 			verdict.STS{Domain: "example.com", Patterns: []string{"hostname"}},
-			"TEMP no name of the policy can be written in a policy line", "TEMP no name of the policy can be written in a policy line",
+			nil,
+			[5]string{unwritten, unwritten, noSendmail, noSendmail, "TEMP no MX host of example.com matches its MTA-STS policy"},
 		},
-		{
-			"webpki",
-			verdict.WebPKI{Hosts: []string{"starttls-a.example.com", "smtps-b.example.com"}},
+		{"webpki", verdict.WebPKI{Hosts: []string{"starttls-a.example.com", "smtps-b.example.com"}}, nil, [5]string{
 			"OK secure match=starttls-a.example.com:smtps-b.example.com servername=hostname",
 			"OK secure match=starttls-a.example.com:smtps-b.example.com servername=hostname",
-		},
-		{"encrypt", verdict.Encrypt{}, "OK encrypt", "OK encrypt"},
+			"OK secure match=starttls-a.example.com:smtps-b.example.com servername=hostname",
+			"OK secure match=starttls-a.example.com:smtps-b.example.com servername=hostname",
+			"OK level=secure hosts=starttls-a.example.com:smtps-b.example.com",
+		}},
+		{"encrypt", verdict.Encrypt{}, nil, [5]string{"OK encrypt", "OK encrypt", "NOTFOUND ", "OK encrypt", "OK level=encrypt"}},
+		{"defer", verdict.Defer{Fault: verdict.Remote, Text: "SERVFAIL"}, nil, all("TEMP SERVFAIL")},
+
+		{"override none", fixed("none"), nil, [5]string{"OK none", "OK none", "NOTFOUND ", "NOTFOUND ", "OK level=none"}},
+		{"override may", fixed("may", verdict.Attribute{Name: "ciphers", Value: "high"}), nil, [5]string{"OK may ciphers=high", "OK may ciphers=high", "NOTFOUND ", "NOTFOUND ", "OK level=none"}},
+		{"override encrypt", fixed("encrypt"), nil, [5]string{"OK encrypt", "OK encrypt", "NOTFOUND ", "OK encrypt", "OK level=encrypt"}},
 		{
-			"override",
-			verdict.Fixed{Level: "secure", Attributes: []verdict.Attribute{{Name: "match", Value: ".example.com"}}},
-			"OK secure match=.example.com", "OK secure match=.example.com",
+			"override encrypt with what asks for no more",
+			fixed("encrypt", verdict.Attribute{Name: "servername", Value: "nexthop"}, verdict.Attribute{Name: "connection_reuse", Value: "no"}), nil,
+			[5]string{"OK encrypt servername=nexthop connection_reuse=no", "OK encrypt servername=nexthop connection_reuse=no", "NOTFOUND ", "OK encrypt", "OK level=encrypt"},
 		},
-		{"defer", verdict.Defer{Fault: verdict.Remote, Text: "SERVFAIL"}, "TEMP SERVFAIL", "TEMP SERVFAIL"},
+		{"override encrypt with protocols", fixed("encrypt", verdict.Attribute{Name: "protocols", Value: "!TLSv1"}), nil, [5]string{
+			"OK encrypt protocols=!TLSv1", "OK encrypt protocols=!TLSv1",
+			"TEMP the override of example.com (encrypt) cannot be told to Sendmail: take protocols= out of it, and set that in the mail server's own configuration",
+			"TEMP the override of example.com (encrypt) cannot be told to Sendmail: take protocols= out of it, and set that in the mail server's own configuration",
+			"TEMP the override of example.com (encrypt) cannot be told to Exim: take protocols= out of it, and set that in the mail server's own configuration",
+		}},
+		{"override dane", fixed("dane"), nil, [5]string{"OK dane", "OK dane", "NOTFOUND ", "OK dane", "OK level=dane"}},
+		{"override dane-only", fixed("dane-only"), nil, [5]string{"OK dane-only", "OK dane-only", "NOTFOUND ", "OK dane-only", "OK level=dane-only"}},
+		{"override fingerprint", fixed("fingerprint", verdict.Attribute{Name: "match", Value: strings.TrimSuffix(strings.Repeat("AB:", 32), ":")}), nil, [5]string{
+			"OK fingerprint match=" + strings.TrimSuffix(strings.Repeat("AB:", 32), ":"), "OK fingerprint match=" + strings.TrimSuffix(strings.Repeat("AB:", 32), ":"),
+			`TEMP the override of example.com (fingerprint) cannot be told to Sendmail: write "dane-only", "encrypt", or "secure" with match=`,
+			`TEMP the override of example.com (fingerprint) cannot be told to Sendmail: write "dane-only", "encrypt", or "secure" with match=`,
+			`TEMP the override of example.com (fingerprint) cannot be told to Exim: write "dane-only", "encrypt", or "secure" with match=`,
+		}},
+		{"override verify", fixed("verify"), nil, [5]string{
+			"OK verify", "OK verify",
+			"TEMP the override of example.com (verify) cannot be told to Sendmail: write the names of the MX hosts in match=",
+			"TEMP the override of example.com (verify) cannot be told to Sendmail: write the names of the MX hosts in match=",
+			"TEMP the override of example.com (verify) cannot be told to Exim: write the names of the MX hosts in match=",
+		}},
+		{"override verify with names", fixed("verify", verdict.Attribute{Name: "match", Value: "MX1.example.com"}), nil, [5]string{
+			"OK verify match=MX1.example.com", "OK verify match=MX1.example.com",
+			"OK secure match=mx1.example.com servername=hostname", "OK secure match=mx1.example.com servername=hostname", "OK level=secure hosts=mx1.example.com",
+		}},
+		{"override secure", fixed("secure"), nil, [5]string{
+			"OK secure", "OK secure",
+			"OK secure match=example.com:.example.com servername=hostname", "OK secure match=example.com:.example.com servername=hostname",
+			"TEMP the override of example.com (secure) cannot be told to Exim: write the names of the MX hosts in match=, in full",
+		}},
+		{"override secure with names", fixed("secure", verdict.Attribute{Name: "match", Value: "mx1.example.com:nexthop"}, verdict.Attribute{Name: "servername", Value: "hostname"}), nil, [5]string{
+			"OK secure match=mx1.example.com:nexthop servername=hostname", "OK secure match=mx1.example.com:nexthop servername=hostname",
+			"OK secure match=mx1.example.com:example.com servername=hostname", "OK secure match=mx1.example.com:example.com servername=hostname",
+			"OK level=secure hosts=mx1.example.com:example.com",
+		}},
+		{"override secure by strategy", fixed("secure", verdict.Attribute{Name: "match", Value: "mx1.example.com:hostname"}), nil, [5]string{
+			"OK secure match=mx1.example.com:hostname", "OK secure match=mx1.example.com:hostname",
+			"TEMP the override of example.com (secure) cannot be told to Sendmail: write the names of the MX hosts in match=",
+			"TEMP the override of example.com (secure) cannot be told to Sendmail: write the names of the MX hosts in match=",
+			"TEMP the override of example.com (secure) cannot be told to Exim: write the names of the MX hosts in match=",
+		}},
+		{
+			"override secure with a name for SNI",
+			fixed("secure", verdict.Attribute{Name: "match", Value: ".example.com"}, verdict.Attribute{Name: "servername", Value: "nexthop"}), nil,
+			[5]string{
+				"OK secure match=.example.com servername=nexthop", "OK secure match=.example.com servername=nexthop",
+				"TEMP the override of example.com (secure) cannot be told to Sendmail: write servername=hostname",
+				"TEMP the override of example.com (secure) cannot be told to Sendmail: write servername=hostname",
+				"TEMP the override of example.com (secure) cannot be told to Exim: write servername=hostname",
+			},
+		},
+		{
+			"override secure with its own certification authority",
+			fixed("secure", verdict.Attribute{Name: "match", Value: "mx.example.com"}, verdict.Attribute{Name: "tafile", Value: "/etc/ca.pem"}), nil,
+			[5]string{
+				"OK secure match=mx.example.com tafile=/etc/ca.pem", "OK secure match=mx.example.com tafile=/etc/ca.pem",
+				"TEMP the override of example.com (secure) cannot be told to Sendmail: take tafile= out of it, and set that in the mail server's own configuration",
+				"TEMP the override of example.com (secure) cannot be told to Sendmail: take tafile= out of it, and set that in the mail server's own configuration",
+				"TEMP the override of example.com (secure) cannot be told to Exim: take tafile= out of it, and set that in the mail server's own configuration",
+			},
+		},
 	}
 }
 
 // TestDialects holds every sample verdict against every dialect, and every line
-// against what Postfix accepts.
+// against what its MTA accepts.
 func TestDialects(t *testing.T) {
 	opt := &Options{ReportLevel: "may"}
 	for _, s := range samples() {
 		t.Run(s.name, func(t *testing.T) {
-			for _, c := range []struct {
-				name, want, got string
-				version         postfixmap.Version
-			}{
-				{"postfix", s.postfix, string(appendPostfix(opt, nil, s.verdict)), postfixmap.V3_4},
-				{"postfix-tlsrpt", s.tlsrpt, string(appendTLSRPT(opt, nil, s.verdict)), postfixmap.V3_10},
-			} {
-				if c.got != c.want {
-					t.Errorf("%s:\n got %q\nwant %q", c.name, c.got, c.want)
+			for i, in := range dialects() {
+				got := string(in.spell(opt, nil, example, s.ruled()))
+				if got != s.want[i] {
+					t.Errorf("%s:\n got %q\nwant %q", in.name, got, s.want[i])
 				}
-				if line, ok := strings.CutPrefix(c.got, "OK "); ok {
-					if _, err := postfixmap.ParseTLSPolicy(line, c.version); err != nil {
-						t.Errorf("%s: Postfix %v would refuse it: %v", c.name, c.version, err)
-					}
+				if err := grammars()[in.name](got); err != nil {
+					t.Errorf("%s: %q: %v", in.name, got, err)
 				}
 			}
 		})
 	}
 	quiet := &Options{}
-	if got := string(appendTLSRPT(quiet, nil, samples()[1].verdict)); got != "NOTFOUND " {
+	if got := string(appendTLSRPT(quiet, nil, example, samples()[1].ruled())); got != "NOTFOUND " {
 		t.Errorf("testing mode without report_level: %q; an explicit level would replace that of main.cf", got)
 	}
 }
@@ -139,7 +230,7 @@ func TestLongPolicy(t *testing.T) {
 		v.Patterns = append(v.Patterns, p)
 		v.Lines = append(v.Lines, "mx: "+p)
 	}
-	got := appendTLSRPT(&Options{}, nil, v)
+	got := appendTLSRPT(&Options{}, nil, example, engine.Ruled{Verdict: v})
 	if len(got) > postfixmap.MaxReply {
 		t.Fatalf("a reply of %d bytes", len(got))
 	}
@@ -158,7 +249,7 @@ func TestManyFingerprints(t *testing.T) {
 	for i := range verdict.MaxDigests {
 		v.Digests = append(v.Digests, [sha256.Size]byte{byte(i)})
 	}
-	got := appendTLSRPT(&Options{}, nil, v)
+	got := appendTLSRPT(&Options{}, nil, example, engine.Ruled{Verdict: v})
 	if len(got) > postfixmap.MaxReply/2 {
 		t.Fatalf("a reply of %d bytes", len(got))
 	}
@@ -201,7 +292,7 @@ func TestReportsNeverDefer(t *testing.T) {
 			secured + " policy_type=sts policy_domain=example.com mx_host_pattern=mx.example.com",
 		},
 	} {
-		got := string(appendTLSRPT(&Options{ReportLevel: "may"}, nil, c.verdict))
+		got := string(appendTLSRPT(&Options{ReportLevel: "may"}, nil, example, engine.Ruled{Verdict: c.verdict}))
 		if got != c.want {
 			t.Errorf("%s:\n got %.300q\nwant %q", c.name, got, c.want)
 		}
@@ -403,7 +494,7 @@ func TestJSONFits(t *testing.T) {
 		if !report.Truncated || report.Verdict != "secure" || len(report.Match) == 0 || report.MatchLeftOut == 0 || len(report.Replies) != len(dialects()) {
 			t.Errorf("%s: %.500s", name, got)
 		}
-		if want := string(appendPostfix(&r.opt, nil, c.verdict)); name == "policy of 60 KB" && report.Replies["postfix"] != want {
+		if want := string(appendPostfix(&r.opt, nil, example, engine.Ruled{Verdict: c.verdict})); name == "policy of 60 KB" && report.Replies["postfix"] != want {
 			t.Errorf("%s: the reply has %d bytes of %d, and room", name, len(report.Replies["postfix"]), len(want))
 		}
 	}

@@ -3,6 +3,8 @@ package socketmapd
 import (
 	"fmt"
 
+	"tlsverdict/internal/engine"
+	"tlsverdict/internal/nexthop"
 	"tlsverdict/internal/verdict"
 	"tlsverdict/postfixmap"
 )
@@ -14,9 +16,9 @@ const maxPolicy = 90_000
 // appendTLSRPT spells a verdict for Postfix 3.10 and later, which reports what it
 // is told of MTA-STS policies (RFC 8460) and, from 3.10.5 on, compares MX names
 // with the policy's patterns itself, as RFC 8461 §4.1 wants it.
-func appendTLSRPT(opt *Options, dst []byte, v verdict.Verdict) []byte {
+func appendTLSRPT(opt *Options, dst []byte, d nexthop.Destination, r engine.Ruled) []byte {
 	var p *postfixmap.TLSPolicy
-	switch v := v.(type) {
+	switch v := r.Verdict.(type) {
 	case verdict.STS:
 		p = secure(v.Patterns)
 		addReport(p, &verdict.STSReport{Domain: v.Domain, Patterns: v.Patterns, Lines: v.Lines})
@@ -36,7 +38,7 @@ func appendTLSRPT(opt *Options, dst []byte, v verdict.Verdict) []byte {
 			return out
 		}
 	}
-	return appendPostfix(opt, dst, v)
+	return appendPostfix(opt, dst, d, r)
 }
 
 // addReport adds what Postfix reports of a policy, or of a failure to get one. A

@@ -34,15 +34,16 @@ import (
 func Decide(f Facts) Ruling {
 	d := decision{f: &f}
 	v, source := d.wrapped(d.ladder())
+	beside := d.beside(v)
 	return Ruling{
 		Verdict:     v,
 		Source:      source,
 		Reasons:     d.reasons,
-		TTL:         d.lifetime(v),
+		TTL:         d.lifetime(v, beside.Policy()),
 		Provisional: d.provisional,
 
 		ByEnforcement: d.byEnforcement,
-		Beside:        d.beside(v),
+		Beside:        beside,
 	}
 }
 
@@ -296,7 +297,7 @@ func (d *decision) daneUnknown(t *tally) (Verdict, Source) {
 		hosts = slices.DeleteFunc(hosts, func(name string) bool { return !d.f.STS.Policy.Policy.Match(name) })
 		if len(hosts) > 0 {
 			d.say(DANENarrowed, d.name(), "")
-			return STS{Domain: v.Domain, Patterns: hosts, Lines: v.Lines}, source
+			return STS{Domain: v.Domain, Patterns: hosts, Lines: v.Lines, Hosts: hosts[:min(len(hosts), MaxNames)]}, source
 		}
 	case WebPKI:
 		if len(hosts) > 0 {
@@ -433,7 +434,9 @@ func (d *decision) enforceSTS(p *mtasts.Cached) (Verdict, Source) {
 		d.say(STSUnwritable, d.name(), "")
 		return Defer{Remote, "the MTA-STS policy of " + d.name() + " lists no host name that an MX could have"}, FromSTS
 	}
-	return STS{Domain: p.Domain, Patterns: spell(patterns), Lines: p.Policy.Lines}, FromSTS
+	v := d.policy(p, patterns)
+	v.Lines = p.Policy.Lines
+	return v, FromSTS
 }
 
 // report is what TLSRPT should hear of where nothing is enforced.
@@ -510,8 +513,8 @@ func (d *decision) failed(what string, f *Failure) Defer {
 	return Defer{Fault: f.Fault, Text: text}
 }
 
-// lifetime is the least of the lifetimes of all that was learned.
-func (d *decision) lifetime(v Verdict) time.Duration {
+// lifetime is the least of the lifetimes of all that was learned and is told.
+func (d *decision) lifetime(v Verdict, beside *STS) time.Duration {
 	f := d.f
 	if o := f.active(); o != nil {
 		return d.overrideLifetime(o)
@@ -528,7 +531,7 @@ func (d *decision) lifetime(v Verdict) time.Duration {
 		}
 	}
 	addAnswer(&s, f.STS.Record)
-	if p := f.STS.Policy; p != nil {
+	if p := f.STS.Policy; p != nil && (f.STS.Settled || beside != nil) {
 		s.add(p.Expires().Sub(f.Now))
 	}
 	if _, deferred := v.(Defer); deferred && !d.unwritten || !s.any {

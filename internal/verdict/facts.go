@@ -75,7 +75,7 @@ type STSFacts struct {
 	Failure *STSFailure
 	// Settled says that all of the above is final. While it is false the
 	// lookups may be under way still, and only a verdict on which they have
-	// no bearing can be reached.
+	// no bearing can be reached; Policy may be known all the same.
 	Settled bool
 }
 

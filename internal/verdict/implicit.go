@@ -15,14 +15,6 @@ import (
 // it are not judged either.
 const maxImplicit = 30
 
-// Beside is what a ruling has beside its verdict, and almost none has. Rulings are kept
-// by the million: so it is one pointer in them, and nil where there is nothing to say.
-type Beside struct {
-	// Implicit are the MX hosts, in order of preference, all of which promise
-	// implicit TLS on Rules.ImplicitPort. Whether they keep it is for a probe to say.
-	Implicit []string
-}
-
 // Promised returns the MX hosts, each once, where all of them promise implicit TLS in
 // a way that is believed, and nil otherwise: as the prefix itself it counts only where
 // the MX records are secure and every host has it (see package signal).
@@ -45,17 +37,13 @@ func (f *Facts) Promised() []string {
 	return names
 }
 
-// beside is what there is to say beside a verdict.
-func (d *decision) beside(v Verdict) *Beside {
+// implicit are the hosts of Beside.Implicit.
+func (d *decision) implicit(v Verdict) []string {
 	port := d.f.Destination.Port
 	if !demandsTLS(v) || d.f.Own != "" || port != nexthop.SMTPPort && port != d.f.Rules.ImplicitPort {
 		return nil
 	}
-	hosts := d.f.Promised()
-	if len(hosts) == 0 {
-		return nil
-	}
-	return &Beside{Implicit: hosts}
+	return d.f.Promised()
 }
 
 // demandsTLS reports whether no host may get mail without TLS. An operator's own words

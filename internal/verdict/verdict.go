@@ -59,7 +59,15 @@ type STS struct {
 	Patterns []string
 	// Lines is the policy as it was sent, for reports (RFC 8460 §4.4).
 	Lines []string
+	// Hosts are the MX names that the patterns match, most preferred first, each
+	// once, at most MaxNames; for MTAs that compare names only. Empty where none
+	// matches, and mail must wait.
+	Hosts []string
 }
+
+// MaxNames is how many MX names a policy's patterns are expanded to at most. The
+// largest sets in use have about twenty; a name that is left out is not used.
+const MaxNames = 100
 
 // WebPKI: a WebPKI certificate for the literal name of one of the MX hosts.
 type WebPKI struct {
