@@ -192,14 +192,27 @@ func (c *Client) put(conn *clientConn) {
 	}
 }
 
+// CloseIdle closes the connections that are not in use, so that the next question is asked on a
+// new one. It is for a caller who learns that the way to the server broke: connections that were
+// kept from before are then silent, without an error.
+func (c *Client) CloseIdle() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closeIdle()
+}
+
+func (c *Client) closeIdle() {
+	for _, conn := range c.idle {
+		_ = conn.nc.Close()
+	}
+	c.idle = nil
+}
+
 // Close closes the kept connections. Lookups under way end by themselves; later ones fail.
 func (c *Client) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.closed = true
-	for _, conn := range c.idle {
-		_ = conn.nc.Close()
-	}
-	c.idle = nil
+	c.closeIdle()
 	return nil
 }

@@ -5,27 +5,29 @@ import (
 	"strings"
 
 	"tlsverdict/internal/explain"
-	"tlsverdict/internal/verdict"
 )
 
-// Verdict is what a report says of a next hop, in the terms of rules. The zero value
-// is no protection.
+// Verdict is what holds for a next hop, in the terms of rules. The zero value is no
+// protection.
 type Verdict struct {
-	// Name and Source are the report's words: "secure", "mta-sts".
+	// Name and Source are policyd's words: "secure", "mta-sts".
 	Name, Source string
 	// Level is what the MTA will demand of every host.
 	Level Level
-	// Waits says that the MTA defers this mail until it is known what holds.
+	// Waits says that the MTA defers this mail until it is known what holds, and
+	// Fault whose fault that is: "remote", "operator", "tlsverdict".
 	Waits bool
-	// Why is the decisive reason, with the section that it rests on.
+	Fault string
+	// Why is the decisive reason, with the section that it rests on, where it is
+	// known and the sender may know it.
 	Why string
 }
 
-// Judge reads a report. An error means that there is no verdict: a word that is not
-// known promises nothing.
-func Judge(r *explain.Report) (Verdict, error) {
-	v := Verdict{Name: r.Verdict, Source: r.Source, Why: why(r)}
-	switch r.Verdict {
+// NewVerdict makes a verdict of policyd's words. An error means that there is none: a
+// word that is not known promises nothing.
+func NewVerdict(name, source string) (Verdict, error) {
+	v := Verdict{Name: name, Source: source}
+	switch name {
 	case "none", "may", "dane":
 		// Under "dane" hosts without TLSA records are opportunistic (RFC 7672 §2.2).
 		v.Level = Clear
@@ -36,7 +38,7 @@ func Judge(r *explain.Report) (Verdict, error) {
 		v.Level = Authenticated
 	case "fingerprint":
 		v.Level = Authenticated
-		if r.Source == "dane" {
+		if source == "dane" {
 			v.Level = ByDANE
 		}
 	case "dane-only":
@@ -44,14 +46,35 @@ func Judge(r *explain.Report) (Verdict, error) {
 	case "defer":
 		v.Waits = true
 	default:
-		return Verdict{}, fmt.Errorf("milterd: a verdict that is not known: %q", r.Verdict)
-	}
-	if v.Level > Clear && unenforced(r.Replies) {
-		v.Level = Clear
-		v.Why = "policyd observes only: the mail server is not told of \"" + v.Name + "\""
+		return Verdict{}, fmt.Errorf("%w: one that is not known: %q", ErrNoVerdict, name)
 	}
 	return v, nil
 }
+
+// Observed is the same verdict where the MTA is not told of it.
+func (v Verdict) Observed() Verdict {
+	if v.Level > Clear {
+		v.Level = Clear
+		v.Why = "policyd observes only: the mail server is not told of \"" + v.Name + "\""
+	}
+	return v
+}
+
+// Judge reads a report. Errors wrap ErrNoVerdict.
+func Judge(r *explain.Report) (Verdict, error) {
+	v, err := NewVerdict(r.Verdict, r.Source)
+	if err != nil {
+		return Verdict{}, err
+	}
+	v.Why, v.Fault = why(r), r.Fault
+	if unenforced(r.Replies) {
+		v = v.Observed()
+	}
+	return v, nil
+}
+
+// faultRemote is the fault of which the sender may know.
+const faultRemote = "remote"
 
 // unenforced reports whether every MTA is told that there is no policy, as policyd
 // does with mode = "observe".
@@ -64,11 +87,20 @@ func unenforced(replies map[string]string) bool {
 	return len(replies) > 0
 }
 
+// Why is the reason that a sender may know of a verdict, out of a report; empty if the
+// report is of another verdict: one that has changed meanwhile has other reasons.
+func Why(r *explain.Report, v Verdict) string {
+	if r.Verdict != v.Name || r.Source != v.Source {
+		return ""
+	}
+	return why(r)
+}
+
 // why is the reason that a sender may know: what failed here, and which resolver that
 // was, is for the operator, who has it in policyd's log.
 func why(r *explain.Report) string {
 	if r.Error != "" {
-		if r.Fault != verdict.Remote.String() {
+		if r.Fault != faultRemote {
 			return ""
 		}
 		return r.Error

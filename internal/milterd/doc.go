@@ -3,7 +3,7 @@
 // recipient's next hop, and holds it against the operator's rules.
 //
 //	server := milterd.New(milterd.Options{
-//		Settings: &milterd.Settings{Rules: rules, Asker: milterd.NewPolicyd(address), Deadline: 15 * time.Second},
+//		Settings: &milterd.Settings{Rules: rules, Asker: milterd.NewPolicyd(address, log), Deadline: 15 * time.Second},
 //		MaxConnections: 1024, Log: log,
 //	})
 //	go server.Serve(listener)
@@ -12,7 +12,7 @@
 //
 // # One message
 //
-//  1. MAIL tells the sender, whether he logged in, and REQUIRETLS (RFC 8689 §2).
+//  1. MAIL tells the sender, whether he logged in, and REQUIRETLS (RFC 8689 §4.1).
 //  2. RCPT tells a recipient, and by macros the next hop that the MTA chose. Rules.Match
 //     finds the rule; if that needs no headers, and the MTA can refuse a recipient, the
 //     verdict is asked for and Decide says what is answered. Else it is asked for
@@ -20,6 +20,10 @@
 //  3. Header fields are looked at one by one and not kept.
 //  4. At the end of the message what is left is decided, the strictest answer is the
 //     message's, and the header is written.
+//
+// An answer that somebody reads has a reason. Reasons cost policyd a thousand times as
+// much as verdicts, so that they are asked for then only, once for a next hop, and an
+// answer goes without where they do not come at once.
 //
 // Rules, Judge, Decide and Worst are pure: facts in, decision out. Everything that
 // waits is in Server, and everything that a peer can do wrong ends at Guard.
@@ -35,7 +39,8 @@
 //
 // Guard bounds connections, the size of packets and the time that they take. A message
 // has 16 questions under way at most, and 20,000 recipients; 64 questions are asked
-// ahead of time. The text of an answer has 440 bytes of printable ASCII.
+// ahead of time, 16 for reasons, and 256 of a policyd in all. The text of an answer has
+// 440 bytes of printable ASCII.
 //
 // # What it does not do
 //

@@ -6,19 +6,20 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/d--j/go-milter"
 	"golang.org/x/time/rate"
-
-	"tlsverdict/internal/nexthop"
 )
 
-// maxPrefetch bounds the questions under way that nobody waits for.
-const maxPrefetch = 64
+const (
+	// maxPrefetch bounds the questions under way that nobody waits for.
+	maxPrefetch = 64
+	// maxExplain bounds the questions for reasons.
+	maxExplain = 16
+)
 
 // Options are what a Server is made of and keeps.
 type Options struct {
@@ -43,6 +44,7 @@ type Server struct {
 	cancel     context.CancelFunc
 	asking     sync.WaitGroup
 	ahead      chan struct{}
+	explaining chan struct{}
 	seldom     rate.Sometimes
 
 	mu     sync.Mutex
@@ -53,7 +55,10 @@ type Server struct {
 
 // New returns a Server that serves nothing yet.
 func New(opt Options) *Server {
-	s := &Server{log: opt.Log, limit: opt.MaxConnections, ahead: make(chan struct{}, maxPrefetch), seldom: rate.Sometimes{Interval: time.Minute}}
+	s := &Server{
+		log: opt.Log, limit: opt.MaxConnections, seldom: rate.Sometimes{Interval: time.Minute},
+		ahead: make(chan struct{}, maxPrefetch), explaining: make(chan struct{}, maxExplain),
+	}
 	s.background, s.cancel = context.WithCancel(context.Background())
 	s.settings.Store(opt.Settings)
 	options := []milter.Option{
@@ -157,57 +162,4 @@ func negotiate(mtaVersion, own uint32, mtaActions, ownActions milter.OptAction, 
 		return 0, 0, 0, 0, fmt.Errorf("milterd: the MTA speaks version %d of the protocol; 2 and later are understood", mtaVersion)
 	}
 	return min(mtaVersion, own), mtaActions & ownActions, mtaProtocol & ownProtocol, size, nil
-}
-
-// prefetch asks for a destination in the background, if there is room.
-func (s *Server) prefetch(set *Settings, d nexthop.Destination) {
-	select {
-	case s.ahead <- struct{}{}:
-	default:
-		s.counters.unprefetched.Add(1)
-		return
-	}
-	s.counters.prefetched.Add(1)
-	started := s.spawn(func() {
-		defer func() { <-s.ahead }()
-		ctx, cancel := context.WithTimeout(s.background, set.Deadline)
-		defer cancel()
-		s.warm(ctx, set, d)
-	})
-	if !started {
-		<-s.ahead
-	}
-}
-
-// warm has a verdict worked out. Who needs it asks again, and sees the error.
-func (s *Server) warm(ctx context.Context, set *Settings, d nexthop.Destination) {
-	defer func() {
-		if p := recover(); p != nil {
-			s.panicked(p)
-		}
-	}()
-	_ = set.Asker.Warm(ctx, d)
-}
-
-// panicked counts and tells what was recovered.
-func (s *Server) panicked(p any) {
-	s.counters.panics.Add(1)
-	s.log.Error("a callback of the milter panicked; the mail is deferred", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-}
-
-// ask asks for one destination. A panic of the Asker is an error: it runs in a
-// goroutine in which one would end the process.
-func (s *Server) ask(ctx context.Context, set *Settings, d nexthop.Destination) (v Verdict, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			s.panicked(p)
-			v, err = Verdict{}, ErrNoVerdict
-		}
-	}()
-	s.counters.asked.Add(1)
-	r, err := set.Asker.Ask(ctx, d)
-	if err != nil {
-		return Verdict{}, err
-	}
-	return Judge(r)
 }

@@ -22,6 +22,8 @@ const (
 	// annotateTime is how long a message waits for verdicts that only its header
 	// tells of.
 	annotateTime = 2 * time.Second
+	// explainTime is how long a refusal waits for its reason.
+	explainTime = 3 * time.Second
 	// maxAnnotations is how many next hops of a message are told of in its header.
 	maxAnnotations = 100
 )
@@ -54,6 +56,8 @@ type recipient struct {
 type answer struct {
 	verdict Verdict
 	err     error
+	// explained says that the reason was asked for.
+	explained bool
 }
 
 // rescue turns a panic into a temporary failure: a defect here must not end the
@@ -156,6 +160,9 @@ func (s *session) early(r *recipient, m milter.Modifier) *milter.Response {
 	}
 	s.learn(m, r.hop.dests, s.set.Deadline)
 	d := s.decide(r, rule)
+	if d.Text != "" && s.explain(r) {
+		d = s.decide(r, rule)
+	}
 	if d.Action == Reject || d.Action == Tempfail {
 		s.record(r, rule, d, m)
 		return reply(d)
@@ -169,11 +176,27 @@ func (s *session) early(r *recipient, m milter.Modifier) *milter.Response {
 
 // decide decides on a recipient whose verdicts are known.
 func (s *session) decide(r *recipient, rule *Rule) Decision {
-	v, err := s.verdict(&r.hop)
+	w, err := s.weakest(&r.hop)
 	return Decide(Question{
 		Hop: r.hop.text, Rule: rule, RequireTLS: s.msg.DemandsTLS(),
-		Verdict: v, Err: err, OnError: s.set.OnError,
+		Verdict: w.verdict, Err: err, OnError: s.set.OnError,
 	})
+}
+
+// explain learns why the verdict on a recipient's next hop is what it is, once for
+// each destination, and reports whether it learnt anything.
+func (s *session) explain(r *recipient) bool {
+	w, err := s.weakest(&r.hop)
+	a := s.known[w.dest]
+	private := w.verdict.Waits && w.verdict.Fault != faultRemote
+	if err != nil || r.hop.literal || a.explained || w.verdict.Why != "" || private {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(s.server.background, min(explainTime, s.set.Deadline))
+	defer cancel()
+	a.verdict.Why, a.explained = s.server.why(ctx, s.set, w.dest, a.verdict), true
+	s.known[w.dest] = a
+	return a.verdict.Why != ""
 }
 
 // record counts and logs what was decided about a recipient.
@@ -187,37 +210,44 @@ func (s *session) record(r *recipient, rule *Rule, d Decision, m milter.Modifier
 	if !s.server.log.Enabled(ctx, level) {
 		return
 	}
-	v, _ := s.verdict(&r.hop)
+	w, _ := s.weakest(&r.hop)
 	ruleLine := 0
 	if rule != nil {
 		ruleLine = rule.Line
 	}
 	s.server.log.LogAttrs(ctx, level, "recipient judged", slog.String("action", d.Action.String()),
-		slog.String("dest", r.hop.text), slog.String("verdict", v.Name), slog.String("source", v.Source),
+		slog.String("dest", r.hop.text), slog.String("verdict", w.verdict.Name), slog.String("source", w.verdict.Source),
 		slog.Int("rule", ruleLine), slog.Bool("requiretls", s.msg.RequireTLS), slog.String("queue_id", m.Get(milter.MacroQueueId)),
 		slog.String("status", d.Status), slog.String("text", d.Text))
 }
 
-// verdict is the weakest that holds for a hop: the MTA may use any of its hosts.
-func (s *session) verdict(h *hop) (Verdict, error) {
+// judged is a verdict and whose it is.
+type judged struct {
+	verdict Verdict
+	dest    nexthop.Destination
+}
+
+// weakest is the weakest verdict that holds for a hop: the MTA may use any of its
+// hosts.
+func (s *session) weakest(h *hop) (judged, error) {
 	if h.err != nil {
-		return Verdict{}, fmt.Errorf("%w: %w", ErrNoVerdict, h.err)
+		return judged{}, fmt.Errorf("%w: %w", ErrNoVerdict, h.err)
 	}
-	var worst Verdict
+	var worst judged
 	for i, d := range h.dests {
 		a, ok := s.known[d]
 		if !ok {
-			return Verdict{}, ErrNoVerdict
+			return judged{}, ErrNoVerdict
 		}
 		switch {
 		case a.err != nil:
-			return Verdict{}, a.err
-		case i == 0 || a.verdict.Level < worst.Level || a.verdict.Waits && !worst.Waits:
-			worst = a.verdict
+			return judged{}, a.err
+		case i == 0 || a.verdict.Level < worst.verdict.Level || a.verdict.Waits && !worst.verdict.Waits:
+			worst = judged{a.verdict, d}
 		}
 	}
 	if h.literal {
-		worst = Verdict{Name: "none", Source: "none", Why: "an address literal: nothing in DNS speaks for it"}
+		worst.verdict = Verdict{Name: "none", Source: "none", Why: "an address literal: nothing in DNS speaks for it"}
 	}
 	return worst, nil
 }
@@ -284,7 +314,7 @@ func (s *session) askAll(ctx context.Context, dests []nexthop.Destination) <-cha
 	work := func() {
 		for d := range queue {
 			v, err := s.server.ask(ctx, set, d)
-			answers <- answered{d, answer{v, err}}
+			answers <- answered{d, answer{verdict: v, err: err}}
 		}
 	}
 	for range min(len(dests), maxAsking) {
@@ -332,13 +362,18 @@ func (s *session) EndOfMessage(m milter.Modifier) (resp *milter.Response, err er
 	return milter.RespAccept, nil
 }
 
+// open returns the rule for a recipient, and whether he is to be decided on at the end.
+func (s *session) open(r *recipient) (*Rule, bool) {
+	rule, _ := s.set.Rules.Match(&s.msg, r.address)
+	return rule, !r.decided && (rule != nil || s.msg.DemandsTLS())
+}
+
 // needed lists the destinations that the decisions at the end rest on.
 func (s *session) needed() []nexthop.Destination {
 	var all []nexthop.Destination
 	for i := range s.rcpts {
-		r := &s.rcpts[i]
-		if rule, _ := s.set.Rules.Match(&s.msg, r.address); !r.decided && (rule != nil || s.msg.DemandsTLS()) {
-			all = append(all, r.hop.dests...)
+		if _, open := s.open(&s.rcpts[i]); open {
+			all = append(all, s.rcpts[i].hop.dests...)
 		}
 	}
 	return all
@@ -347,16 +382,36 @@ func (s *session) needed() []nexthop.Destination {
 // atEnd decides on the recipients that are undecided, and on the message. One that
 // must be refused refuses all: SMTP has one answer for a message.
 func (s *session) atEnd(m milter.Modifier) Decision {
+	if worst := s.settle(); worst != nil && worst.decision.Text != "" && s.explain(worst) {
+		// One reason is told, that of the answer: others with the same next hop
+		// have it too.
+		s.settle()
+	}
 	ds := make([]Decision, len(s.rcpts))
 	for i := range s.rcpts {
 		r := &s.rcpts[i]
-		if rule, _ := s.set.Rules.Match(&s.msg, r.address); !r.decided && (rule != nil || s.msg.DemandsTLS()) {
-			r.decision = s.decide(r, rule)
+		if rule, open := s.open(r); open {
 			s.record(r, rule, r.decision, m)
 		}
 		ds[i] = r.decision
 	}
 	return Worst(ds)
+}
+
+// settle decides on the recipients that are undecided, and returns the first of whom
+// most is prevented; nil if nothing is.
+func (s *session) settle() *recipient {
+	var worst *recipient
+	for i := range s.rcpts {
+		r := &s.rcpts[i]
+		if rule, open := s.open(r); open {
+			r.decision = s.decide(r, rule)
+		}
+		if r.decision.Action != Pass && (worst == nil || r.decision.Action > worst.decision.Action) {
+			worst = r
+		}
+	}
+	return worst
 }
 
 // hold puts the message on hold. An MTA that cannot is told to have the sender try
@@ -413,10 +468,10 @@ func (s *session) annotate(m milter.Modifier) {
 // annotation is the value of the header for a recipient's next hop.
 func (s *session) annotation(r *recipient) string {
 	text := r.hop.text
-	if v, err := s.verdict(&r.hop); err != nil {
+	if w, err := s.weakest(&r.hop); err != nil {
 		text += "; verdict=unknown"
 	} else {
-		text += fmt.Sprintf("; verdict=%s; source=%s; protection=%s", v.Name, v.Source, v.Level)
+		text += fmt.Sprintf("; verdict=%s; source=%s; protection=%s", w.verdict.Name, w.verdict.Source, w.verdict.Level)
 	}
 	if s.msg.RequireTLS {
 		text += "; requiretls"

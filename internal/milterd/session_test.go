@@ -3,8 +3,6 @@ package milterd
 import (
 	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -13,16 +11,13 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/d--j/go-milter"
 
-	"tlsverdict/internal/explain"
 	"tlsverdict/internal/nexthop"
-	"tlsverdict/postfixmap"
 )
 
 // oracle answers by a table: "secure mta-sts"; what it does not have is none.
@@ -32,9 +27,12 @@ type oracle struct {
 	asked   map[string]int
 	// hold, when not nil, keeps answers back until it is closed.
 	hold chan struct{}
+	// explained counts the questions for reasons, to which unexplained gives no answer.
+	explained   int
+	unexplained bool
 }
 
-func (o *oracle) Ask(ctx context.Context, d nexthop.Destination) (*explain.Report, error) {
+func (o *oracle) Ask(ctx context.Context, d nexthop.Destination) (Verdict, error) {
 	o.mu.Lock()
 	text, ok := o.answers[d.String()]
 	if o.asked == nil {
@@ -47,12 +45,12 @@ func (o *oracle) Ask(ctx context.Context, d nexthop.Destination) (*explain.Repor
 		select {
 		case <-hold:
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return Verdict{}, ctx.Err()
 		}
 	}
 	switch text {
 	case "down":
-		return nil, ErrNoVerdict
+		return Verdict{}, ErrNoVerdict
 	case "panic":
 		panic("a defect")
 	}
@@ -60,15 +58,27 @@ func (o *oracle) Ask(ctx context.Context, d nexthop.Destination) (*explain.Repor
 		text = "none none"
 	}
 	verdict, source, _ := strings.Cut(text, " ")
-	return &explain.Report{
-		Verdict: verdict, Source: source, Replies: map[string]string{"postfix": "OK"},
-		Reasons: []explain.Reason{{Subject: d.Name, Text: "because", Cite: "RFC 8461 §2"}},
-	}, nil
+	return NewVerdict(verdict, source)
 }
 
 func (o *oracle) Warm(ctx context.Context, d nexthop.Destination) error {
 	_, err := o.Ask(ctx, d)
 	return err
+}
+
+func (o *oracle) Why(ctx context.Context, d nexthop.Destination, _ Verdict) string {
+	o.mu.Lock()
+	o.explained++
+	silent, defect := o.unexplained, strings.HasPrefix(d.Name, "odd.")
+	o.mu.Unlock()
+	switch {
+	case defect:
+		panic("a defect")
+	case silent:
+		<-ctx.Done()
+		return ""
+	}
+	return d.Name + ": because (RFC 8461 §2)"
 }
 
 func (o *oracle) times(dest string) int {
@@ -406,6 +416,49 @@ func TestSessionAbort(t *testing.T) {
 	}
 }
 
+// TestSessionReasons: the reason is asked for where somebody is told, once for a domain,
+// and its want holds nothing up for long.
+func TestSessionReasons(t *testing.T) {
+	o := internet()
+	m := start(t, settings(t, o, Reject))
+	m.mail("a@legal.example.com", "")
+	m.rcpt("b@sts.example", "smtp", "sts.example", "continue")
+	if o.explained != 0 {
+		t.Error("a reason for nobody was asked for")
+	}
+	for range 3 {
+		m.rcpt("b@plain.example", "smtp", "plain.example", "550 5.7.10 mail to plain.example must not leave here without TLS to a server that proves who it is: it promises no TLS; plain.example: because")
+	}
+	if o.explained != 1 {
+		t.Errorf("%d reasons were asked for", o.explained)
+	}
+	m.rcpt("b@odd.example", "smtp", "odd.example", "550 5.7.10 mail to odd.example must not leave here without TLS to a server that proves who it is: it promises no TLS")
+	m.end("accept")
+	// At the end of a message, one reason is enough.
+	m.mail("a@legal.example.com", "")
+	for i := range 100 {
+		m.rcpt(fmt.Sprintf("b@plain-%d.example", i), "", "", "continue")
+	}
+	m.rcpt("c@plain-0.example", "", "", "continue")
+	m.end("550 5.7.10 mail to plain-0.example must not leave here without TLS to a server that proves who it is: it promises no TLS; " +
+		"plain-0.example: because (RFC 8461 section 2) (and 99 more)")
+	if o.explained != 3 {
+		t.Errorf("%d reasons were asked for", o.explained)
+	}
+}
+
+// TestSessionWithoutReasons: a refusal does not wait long for its reason.
+func TestSessionWithoutReasons(t *testing.T) {
+	o := internet()
+	o.unexplained = true
+	set := settings(t, o, Reject)
+	set.Deadline = 50 * time.Millisecond
+	m := start(t, set)
+	m.mail("a@legal.example.com", "")
+	m.rcpt("b@plain.example", "smtp", "plain.example", "550 5.7.10 mail to plain.example must not leave here without TLS to a server that proves who it is: it promises no TLS")
+	m.end("accept")
+}
+
 // TestSetSettings: a message keeps the settings that it began with.
 func TestSetSettings(t *testing.T) {
 	o := internet()
@@ -467,10 +520,12 @@ func TestSilentAskerAnnotates(t *testing.T) {
 // deaf does not look at its context.
 type deaf chan struct{}
 
-func (d deaf) Ask(context.Context, nexthop.Destination) (*explain.Report, error) {
+func (d deaf) Ask(context.Context, nexthop.Destination) (Verdict, error) {
 	<-d
-	return nil, ErrNoVerdict
+	return Verdict{}, ErrNoVerdict
 }
+
+func (d deaf) Why(context.Context, nexthop.Destination, Verdict) string { return "" }
 
 func (d deaf) Warm(context.Context, nexthop.Destination) error { return nil }
 
@@ -541,82 +596,6 @@ func TestManyConnections(t *testing.T) {
 	}
 	for _, m := range all {
 		m.end("accept")
-	}
-}
-
-// TestPolicyd: the real protocol, and a policyd that goes and comes back.
-func TestPolicyd(t *testing.T) {
-	l := listen(t)
-	address, err := postfixmap.ParseAddress("inet:" + l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	var warmed atomic.Int32
-	answer := func(_ context.Context, req postfixmap.Request, reply []byte) []byte {
-		switch {
-		case string(req.Map) == "postfix":
-			warmed.Add(1)
-			return postfixmap.AppendNotFound(reply)
-		case string(req.Map) != "json":
-			return postfixmap.AppendTemp(reply, "unknown map")
-		case string(req.Key) == "temp.example":
-			return postfixmap.AppendTemp(reply, "come back")
-		case string(req.Key) == "odd.example":
-			return append(reply, "OK secure match=x"...)
-		case string(req.Key) == "none.example":
-			return postfixmap.AppendNotFound(reply)
-		}
-		data, _ := json.Marshal(explain.Report{Destination: string(req.Key), Verdict: "secure", Source: "mta-sts"})
-		return append(append(reply, "OK "...), data...)
-	}
-	run := func(l net.Listener) (stop func()) {
-		server := &postfixmap.Server{Handler: postfixmap.HandlerFunc(answer), ErrorLog: quiet()}
-		done := make(chan error, 1)
-		go func() { done <- server.Serve(context.Background(), l) }()
-		return func() {
-			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-			defer cancel()
-			_ = server.Shutdown(ctx)
-			<-done
-		}
-	}
-	stop := run(l)
-	p := NewPolicyd(address)
-	defer p.Close()
-	ask := func(name string) (*explain.Report, error) {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		return p.Ask(ctx, nexthop.Destination{Name: name, Port: nexthop.SMTPPort})
-	}
-	if r, err := ask("example.com"); err != nil || r.Verdict != "secure" || r.Destination != "example.com" {
-		t.Errorf("%+v, %v", r, err)
-	}
-	for _, name := range []string{"temp.example", "odd.example", "none.example"} {
-		if r, err := ask(name); !errors.Is(err, ErrNoVerdict) {
-			t.Errorf("%s: %+v, %v", name, r, err)
-		}
-	}
-	if err := p.Warm(t.Context(), nexthop.Destination{Name: "example.com", Port: nexthop.SMTPPort}); err != nil || warmed.Load() != 1 {
-		t.Errorf("warmed %d times: %v", warmed.Load(), err)
-	}
-	stop()
-	back := make(chan func(), 1)
-	go func() {
-		again, err := address.Listen(context.Background(), 0)
-		if err != nil {
-			t.Error(err)
-			back <- func() {}
-			return
-		}
-		back <- run(again)
-	}()
-	if _, err := ask("example.com"); err != nil {
-		t.Errorf("after a restart: %v", err)
-	}
-	(<-back)()
-	p.seen.Store(0)
-	if _, err := ask("example.com"); !errors.Is(err, ErrNoVerdict) {
-		t.Errorf("a policyd that is gone: %v", err)
 	}
 }
 

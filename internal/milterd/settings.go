@@ -34,6 +34,7 @@ type counters struct {
 	messages, recipients, local              atomic.Uint64
 	rejected, tempfailed, held, annotated    atomic.Uint64
 	asked, unknown, prefetched, unprefetched atomic.Uint64
+	explained, unexplained                   atomic.Uint64
 	forged, panics                           atomic.Uint64
 }
 
@@ -64,5 +65,6 @@ func (s *Server) LogCounters() {
 		slog.Uint64("held", c.held.Load()), slog.Uint64("annotated", c.annotated.Load()),
 		slog.Uint64("asked", c.asked.Load()), slog.Uint64("no_verdict", c.unknown.Load()),
 		slog.Uint64("prefetched", c.prefetched.Load()), slog.Uint64("not_prefetched", c.unprefetched.Load()),
+		slog.Uint64("explained", c.explained.Load()), slog.Uint64("not_explained", c.unexplained.Load()),
 		slog.Uint64("forged_headers", c.forged.Load()), slog.Uint64("panics", c.panics.Load()))
 }

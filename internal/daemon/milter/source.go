@@ -11,6 +11,7 @@ import (
 	"tlsverdict/internal/milterd"
 	"tlsverdict/internal/nexthop"
 	"tlsverdict/internal/store"
+	"tlsverdict/internal/verdict"
 	"tlsverdict/postfixmap"
 )
 
@@ -31,17 +32,26 @@ func (asked) Start() {}
 // inProcess decides here.
 type inProcess struct{ stack *daemon.Stack }
 
-// Ask works the verdict out, or knows it.
-func (p inProcess) Ask(ctx context.Context, d nexthop.Destination) (*explain.Report, error) {
-	// No reply that an MTA gets is in the report: there is no mode in which
-	// verdicts are reached and not told.
-	return explain.New(p.stack.Engine.Explain(ctx, d)), nil
+// Ask works the verdict out, or knows it. There is no mode here in which verdicts are
+// reached and not told.
+func (p inProcess) Ask(ctx context.Context, d nexthop.Destination) (milterd.Verdict, error) {
+	r := p.stack.Engine.Rule(ctx, d)
+	v, err := milterd.NewVerdict(r.Verdict.Name(), r.Source.String())
+	if deferred, ok := r.Verdict.(verdict.Defer); ok {
+		v.Fault = deferred.Fault.String()
+	}
+	return v, err
 }
 
 // Warm works the verdict out.
 func (p inProcess) Warm(ctx context.Context, d nexthop.Destination) error {
 	p.stack.Engine.Rule(ctx, d)
 	return nil
+}
+
+// Why looks at the facts.
+func (p inProcess) Why(ctx context.Context, d nexthop.Destination, v milterd.Verdict) string {
+	return milterd.Why(explain.New(p.stack.Engine.Explain(ctx, d)), v)
 }
 
 // Start watches the resolvers and refreshes policies.
@@ -57,7 +67,7 @@ func (p inProcess) Close() error {
 // latter.
 func newSource(cfg *config.Milter, st *store.Store, log *slog.Logger) (source, error) {
 	if cfg.Verdicts != (postfixmap.Address{}) {
-		return asked{milterd.NewPolicyd(cfg.Verdicts)}, nil
+		return asked{milterd.NewPolicyd(cfg.Verdicts, log)}, nil
 	}
 	stack, err := daemon.NewStack(cfg.Policyd, st, daemon.Network{}, log)
 	if err != nil {
