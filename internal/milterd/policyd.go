@@ -1,6 +1,7 @@
 package milterd
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -161,6 +162,9 @@ func (p *Policyd) lookup(ctx context.Context, mapName string, d nexthop.Destinat
 		defer func() { <-p.places }()
 	case <-ctx.Done():
 		return postfixmap.Reply{}, fmt.Errorf("%w: %d questions are under way: %w", ErrNoVerdict, maxQuestions, context.Cause(ctx))
+	}
+	if over(ctx) {
+		return postfixmap.Reply{}, fmt.Errorf("%w: %w", ErrNoVerdict, cmp.Or(context.Cause(ctx), context.DeadlineExceeded))
 	}
 	began := time.Since(p.start)
 	for longest := firstPause; ; longest = min(2*longest, longestPause) {

@@ -53,6 +53,8 @@ func (s *Server) why(ctx context.Context, set *Settings, d nexthop.Destination, 
 	text := make(chan string, 1)
 	started := s.spawn(func() {
 		defer func() { <-s.explaining }()
+		// Also when there is none, so that nobody waits for it.
+		defer close(text)
 		defer s.survive(nil)
 		text <- set.Asker.Why(ctx, d, v)
 	})
