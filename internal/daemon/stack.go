@@ -64,37 +64,17 @@ type Network struct {
 // NewStack wires the rooms. It sends nothing; Start begins the work in the
 // background, and Close ends it. The store belongs to the caller.
 func NewStack(cfg *config.Config, st *store.Store, through Network, log *slog.Logger) (*Stack, error) {
-	anchors, err := trustAnchors(cfg, through)
-	if anchors == nil && err != nil {
-		return nil, err
-	}
-	if err != nil {
-		log.Error("the system's trust anchors cannot be used; those built in are", "error", err, "way_out", "apt install --reinstall dns-root-data, and reload")
-	}
-	if gap := anchorGap(anchors); gap != "" {
-		log.Warn("configuration", "problem", gap)
-	}
-	resolver, err := resolve.New(resolve.Config{
-		Servers: cfg.DNS.Servers, Mode: proofMode(cfg.DNS.DNSSEC), Anchors: anchors, TrustRemote: cfg.DNS.TrustRemote,
-		Timeout: cfg.DNS.Timeout, MaxInflight: through.Questions, Dial: through.DialDNS, Log: log,
-	})
+	resolver, err := newResolver(cfg, through, log)
 	if err != nil {
 		return nil, err
 	}
-	roots, err := cfg.MTASTS.Roots()
+	fetcher, err := newFetcher(cfg, through, resolver)
 	if err != nil {
 		return nil, err
-	}
-	if through.Roots != nil {
-		roots = through.Roots
 	}
 	var e *engine.Engine
 	policies := gather.NewPolicies(gather.PoliciesConfig{
-		Store: st,
-		Fetcher: &fetch.Fetcher{
-			Resolve: resolver, Roots: roots, Allow: cfg.MTASTS.AllowNetworks, Timeout: cfg.MTASTS.Timeout,
-			DialContext: through.DialHTTPS,
-		},
+		Store: st, Fetcher: fetcher,
 		Now: time.Now, Jitter: rand.Float64, MaxFetches: cmp.Or(through.Fetches, maxFetches),
 		// Nothing is fetched before the engine is there.
 		Learned: func(domain string) { e.Learned(domain) }, Log: log,
@@ -131,6 +111,40 @@ func NewStack(cfg *config.Config, st *store.Store, through Network, log *slog.Lo
 		s.refresher = newRefresher(st, policies, resolver, e, log)
 	}
 	return s, nil
+}
+
+// newResolver makes the resolver of the configuration, and logs what is wrong with the
+// trust anchors.
+func newResolver(cfg *config.Config, through Network, log *slog.Logger) (*resolve.Resolver, error) {
+	anchors, err := trustAnchors(cfg, through)
+	if anchors == nil && err != nil {
+		return nil, err
+	}
+	if err != nil {
+		log.Error("the system's trust anchors cannot be used; those built in are", "error", err, "way_out", "apt install --reinstall dns-root-data, and reload")
+	}
+	if gap := anchorGap(anchors); gap != "" {
+		log.Warn("configuration", "problem", gap)
+	}
+	return resolve.New(resolve.Config{
+		Servers: cfg.DNS.Servers, Mode: proofMode(cfg.DNS.DNSSEC), Anchors: anchors, TrustRemote: cfg.DNS.TrustRemote,
+		Timeout: cfg.DNS.Timeout, MaxInflight: through.Questions, Dial: through.DialDNS, Log: log,
+	})
+}
+
+// newFetcher makes the fetcher of the configuration.
+func newFetcher(cfg *config.Config, through Network, r *resolve.Resolver) (*fetch.Fetcher, error) {
+	roots, err := cfg.MTASTS.Roots()
+	if err != nil {
+		return nil, err
+	}
+	if through.Roots != nil {
+		roots = through.Roots
+	}
+	return &fetch.Fetcher{
+		Resolve: r, Roots: roots, Allow: cfg.MTASTS.AllowNetworks, Timeout: cfg.MTASTS.Timeout,
+		DialContext: through.DialHTTPS,
+	}, nil
 }
 
 func newRefresher(st *store.Store, p *gather.Policies, r *resolve.Resolver, e *engine.Engine, log *slog.Logger) *engine.Refresher {
