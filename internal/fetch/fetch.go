@@ -62,31 +62,45 @@ func (f *Fetcher) timeout() time.Duration {
 // Fetch gets the policy of a domain, which must be in lower case, as A-labels and
 // without a trailing dot. Errors are *Error.
 func (f *Fetcher) Fetch(ctx context.Context, domain string) (mtasts.Policy, error) {
+	seen, err := f.Look(ctx, domain)
+	return seen.Policy, err
+}
+
+// Seen is a policy, with what else its host showed.
+type Seen struct {
+	Policy mtasts.Policy
+	// CertificateEnds is when the policy host's certificate does.
+	CertificateEnds time.Time
+}
+
+// Look is Fetch for those who also want to know how long it will go well.
+func (f *Fetcher) Look(ctx context.Context, domain string) (Seen, error) {
 	host := hostPrefix + domain
 	if domain == "" || len(host) > maxHost {
-		return mtasts.Policy{}, refuse("no policy host can be named for %q", clip(domain))
+		return Seen{}, refuse("no policy host can be named for %q", clip(domain))
 	}
-	body, err := f.get(ctx, host)
+	body, ends, err := f.get(ctx, host)
 	if err != nil {
-		return mtasts.Policy{}, classify(ctx, host, err)
+		return Seen{}, classify(ctx, host, err)
 	}
 	policy, err := mtasts.ParsePolicy(body)
 	if err != nil {
-		return mtasts.Policy{}, &Error{Kind: PolicyInvalid, Fault: verdict.Remote, Detail: host + ": " + clip(err.Error()), cause: err}
+		return Seen{CertificateEnds: ends}, &Error{Kind: PolicyInvalid, Fault: verdict.Remote, Detail: host + ": " + clip(err.Error()), cause: err}
 	}
-	return policy, nil
+	return Seen{policy, ends}, nil
 }
 
-// get returns the body that the policy host serves, under the deadline.
-func (f *Fetcher) get(ctx context.Context, host string) ([]byte, error) {
+// get returns the body that the policy host serves, under the deadline, and when its
+// certificate ends.
+func (f *Fetcher) get(ctx context.Context, host string) (body []byte, ends time.Time, err error) {
 	ctx, cancel := context.WithTimeout(ctx, f.timeout())
 	defer cancel()
 	addrs, err := f.Resolve.LookupAddrs(ctx, host)
 	if err != nil {
-		return nil, err
+		return nil, ends, err
 	}
 	if addrs = order(addrs); len(addrs) == 0 {
-		return nil, refuse("%s has no address", host)
+		return nil, ends, refuse("%s has no address", host)
 	}
 	var own connections
 	defer own.close()
@@ -95,20 +109,21 @@ func (f *Fetcher) get(ctx context.Context, host string) ([]byte, error) {
 	// (RFC 8461 §3.3).
 	resp, err := transport.RoundTrip(request(ctx, host))
 	if err != nil {
-		return nil, err
+		return nil, ends, err
 	}
 	defer func() { _ = resp.Body.Close() }()
+	ends = resp.TLS.PeerCertificates[0].NotAfter
 	if err := checkHeader(host, resp); err != nil {
-		return nil, err
+		return nil, ends, err
 	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, mtasts.MaxPolicySize+1))
+	body, err = io.ReadAll(io.LimitReader(resp.Body, mtasts.MaxPolicySize+1))
 	if err != nil {
-		return nil, err
+		return nil, ends, err
 	}
 	if len(body) > mtasts.MaxPolicySize {
-		return nil, tooLong(host)
+		return nil, ends, tooLong(host)
 	}
-	return body, nil
+	return body, ends, nil
 }
 
 // connections are those of one fetch. An http.Transport goes on with a handshake that

@@ -59,6 +59,26 @@ func answering(t *testing.T, h http.HandlerFunc) *fetch.Fetcher {
 	return to(ca, serve(t, &tls.Config{Certificates: []tls.Certificate{ca.named(t, host)}}, h))
 }
 
+// TestLook: the end of the certificate is told, also where the policy is no good.
+func TestLook(t *testing.T) {
+	for body, good := range map[string]bool{policy: true, "version: STSv2\n": false} {
+		ca := newAuthority(t)
+		leaf := ca.named(t, host)
+		ends, err := x509.ParseCertificate(leaf.Certificate[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := to(ca, serve(t, &tls.Config{Certificates: []tls.Certificate{leaf}}, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/plain")
+			_, _ = io.WriteString(w, body)
+		})))
+		seen, err := f.Look(t.Context(), domain)
+		if (err == nil) != good || !seen.CertificateEnds.Equal(ends.NotAfter) {
+			t.Errorf("%q: %v, %v; the certificate ends %v", body, seen, err, ends.NotAfter)
+		}
+	}
+}
+
 func TestS10OnlyStatus200(t *testing.T) {
 	for _, status := range []int{201, 203, 206, 304, 401, 404, 500, 503} {
 		f := answering(t, func(w http.ResponseWriter, _ *http.Request) {
