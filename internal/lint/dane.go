@@ -74,13 +74,16 @@ func list(records []tlsa.Record) string {
 }
 
 // misplaced names the owner names of records that nobody looks for. Beside records in
-// the right place they do no harm.
+// the right place they do no harm, and those for the ports of clients may be meant so.
 func (r *report) misplaced(h *verdict.Host, more *Host, right bool) {
 	for _, m := range more.Misplaced {
 		if m.Answer.Outcome != verdict.Found {
 			continue
 		}
 		severity := Warning
+		if right && (strings.HasPrefix(m.Owner, "_465.") || strings.HasPrefix(m.Owner, "_587.")) {
+			continue
+		}
 		if right {
 			severity = Notice
 		}

@@ -61,7 +61,6 @@ const (
 	Unreachable     Code = "host-unreachable"
 	NoSTARTTLS      Code = "starttls-absent"
 	NoHandshake     Code = "tls-handshake"
-	OldTLS          Code = "tls-version"
 	CertUntrusted   Code = "certificate-untrusted"
 	CertName        Code = "certificate-name"
 	CertExpired     Code = "certificate-expired"
@@ -165,7 +164,6 @@ func kindsOfHosts() map[Code]Kind {
 		Unreachable:   {Unknown, "an MX host could not be reached from here", "", "many networks block port 25 outwards: try from a mail server", ""},
 		NoSTARTTLS:    {Warning, "an MX host does not offer STARTTLS", "mail to it goes in clear text", "give it a certificate and turn TLS on", "RFC 3207 §4"},
 		NoHandshake:   {Error, "the TLS handshake with an MX host fails", "senders that demand TLS cannot use the host", "see the host's own log", "RFC 3207 §4"},
-		OldTLS:        {Warning, "an MX host speaks no TLS from 1.2 on", "senders that want it cannot use the host", "upgrade its TLS library", "RFC 8996 §4"},
 		CertUntrusted: {Notice, "the certificate comes from no authority that is known here", "fine with DANE; without it nobody can check the host", "for MTA-STS, get one from a public authority", "RFC 8461 §4.2"},
 		CertName:      {Notice, "the certificate is not for the name of the MX host", "fine with DANE usage 3; else nobody can check the host", "get one for the name in the MX record", "RFC 8461 §4.1"},
 		CertExpired:   {Notice, "the certificate is past its time, or not yet in it", "fine with DANE usage 3; else nobody can check the host", "renew it", "RFC 8461 §4.2"},

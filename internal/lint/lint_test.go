@@ -363,9 +363,6 @@ func TestFaults(t *testing.T) {
 		"a handshake that fails": {func(_ *testing.T, e *Evidence) {
 			e.Hosts[0].Port25 = &Probe{Port: 25, Offered: true, Failure: "handshake failure"}
 		}, "error tls-handshake mx1.example.com"},
-		"old TLS": {func(_ *testing.T, e *Evidence) {
-			e.Hosts[0].Port25.Version = tls.VersionTLS11
-		}, "warning tls-version mx1.example.com"},
 		"untrusted, with a policy": {func(_ *testing.T, e *Evidence) {
 			e.Hosts[0].Port25.Untrusted = "unknown authority"
 		}, "error certificate-untrusted mx1.example.com"},

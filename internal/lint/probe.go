@@ -42,9 +42,6 @@ func (r *report) probe(h *verdict.Host, p *Probe) {
 		r.add(severity, NoSTARTTLS, h.Name, "")
 		return
 	}
-	if p.Version != 0 && p.Version < tls.VersionTLS12 {
-		r.say(OldTLS, h.Name, "%s", tls.VersionName(p.Version))
-	}
 	r.certificate(h, p)
 }
 
