@@ -1,0 +1,138 @@
+// Package survey learns what the owner of a domain published, for package lint: also what
+// no sender asks for.
+//
+//	s := &survey.Surveyor{Facts: gatherer.Facts, Open: resolver.Session, Policy: fetcher.Look}
+//	findings := lint.Check(s.Look(ctx, nexthop.Destination{Name: "example.com", Port: 25}))
+//
+// Beside the facts that a verdict rests on it asks for TLSA records at the names where
+// people put them by mistake, and in zones where they count for nothing; for the MTA-STS
+// policy whether or not DANE settles the domain; and for the record for TLS reports.
+//
+// A lookup that fails is a fact, as everywhere; nothing here returns an error, and
+// nothing decides. Limits: extra questions are asked about MaxHosts hosts, the most
+// preferred ones, each in a session of its own and so within the bounds of one
+// destination; the context bounds the time.
+//
+// It caches nothing and stores nothing. It is not for the daemon: one survey asks several
+// times what a verdict needs.
+package survey
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"sync"
+
+	"tlsverdict/internal/fetch"
+	"tlsverdict/internal/lint"
+	"tlsverdict/internal/mtasts"
+	"tlsverdict/internal/nexthop"
+	"tlsverdict/internal/signal"
+	"tlsverdict/internal/tlsa"
+	"tlsverdict/internal/verdict"
+)
+
+// MaxHosts is how many MX hosts are asked about beyond what a verdict needs.
+const MaxHosts = 10
+
+// Session asks the DNS within one budget; gather.Session is one.
+type Session interface {
+	TLSA(ctx context.Context, name string) verdict.Answer[tlsa.Record]
+	TXT(ctx context.Context, name string) verdict.Answer[string]
+	Close()
+}
+
+// Surveyor looks at domains. All fields are required.
+type Surveyor struct {
+	// Facts gathers with DNSSEC, and without MTA-STS.
+	Facts func(context.Context, nexthop.Destination) verdict.Facts
+	// Open begins a session.
+	Open func() Session
+	// Policy fetches the MTA-STS policy of a domain.
+	Policy func(ctx context.Context, domain string) (fetch.Seen, error)
+}
+
+// Look learns all that lint.Check reads of a destination.
+func (s *Surveyor) Look(ctx context.Context, d nexthop.Destination) lint.Evidence {
+	var (
+		e  lint.Evidence
+		wg sync.WaitGroup
+	)
+	wg.Go(func() { e.Reports = s.txt(ctx, "_smtp._tls."+d.Name) })
+	wg.Go(func() { e.Strict = s.txt(ctx, signal.TXTPrefix+d.Name) })
+	wg.Go(func() { e.STS = s.policy(ctx, d.Name) })
+	e.Facts = s.Facts(ctx, d)
+	e.Hosts = make([]lint.Host, len(e.Facts.Hosts))
+	for i := range min(MaxHosts, len(e.Hosts)) {
+		wg.Go(func() { e.Hosts[i] = s.host(ctx, d, &e.Facts.Hosts[i]) })
+	}
+	wg.Wait()
+	return e
+}
+
+func (s *Surveyor) txt(ctx context.Context, name string) verdict.Answer[string] {
+	session := s.Open()
+	defer session.Close()
+	return session.TXT(ctx, name)
+}
+
+// policy looks at the MTA-STS record and fetches the policy where there is one, valid or
+// not: its owner wants to hear of all that is wrong at once.
+func (s *Surveyor) policy(ctx context.Context, domain string) lint.STS {
+	sts := lint.STS{Record: s.txt(ctx, "_mta-sts."+domain)}
+	if sts.Record.Outcome != verdict.Found {
+		return sts
+	}
+	if _, err := mtasts.ParseRecord(sts.Record.Records); errors.Is(err, mtasts.ErrNoRecord) {
+		return sts
+	}
+	seen, err := s.Policy(ctx, domain)
+	sts.Expires = seen.CertificateEnds
+	var failed *fetch.Error
+	switch {
+	case err == nil:
+		sts.Policy = &seen.Policy
+	case errors.As(err, &failed):
+		sts.Result, sts.Failure = failed.Kind.String(), failed.Detail
+	default:
+		sts.Result, sts.Failure = fetch.PolicyFetchError.String(), err.Error()
+	}
+	return sts
+}
+
+// host asks about one MX host what no sender asks.
+func (s *Surveyor) host(ctx context.Context, d nexthop.Destination, h *verdict.Host) lint.Host {
+	session := s.Open()
+	defer session.Close()
+	var (
+		more lint.Host
+		wg   sync.WaitGroup
+	)
+	if len(h.TLSA) == 0 {
+		wg.Go(func() { more.Unsigned = session.TLSA(ctx, owner(d.Port)+h.Name) })
+	}
+	names := elsewhere(d, h.Name)
+	more.Misplaced = make([]lint.Misplaced, len(names))
+	for i, name := range names {
+		wg.Go(func() { more.Misplaced[i] = lint.Misplaced{Owner: name, Answer: session.TLSA(ctx, name)} })
+	}
+	wg.Wait()
+	return more
+}
+
+// owner is what the name of TLSA records begins with (RFC 6698 §3).
+func owner(port uint16) string { return "_" + strconv.Itoa(int(port)) + "._tcp." }
+
+// elsewhere lists where people put TLSA records by mistake: without one underscore or
+// both, for the ports of clients, and at the domain in place of its MX host.
+func elsewhere(d nexthop.Destination, host string) []string {
+	port := strconv.Itoa(int(d.Port))
+	names := []string{
+		port + "._tcp." + host, "_" + port + ".tcp." + host, port + ".tcp." + host,
+		owner(465) + host, owner(587) + host, "_tcp." + host, host,
+	}
+	if !d.Host && host != d.Name {
+		names = append(names, owner(d.Port)+d.Name)
+	}
+	return names
+}
