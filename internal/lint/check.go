@@ -51,6 +51,16 @@ func (r *report) add(s Severity, c Code, subject, format string, args ...any) {
 	r.findings = append(r.findings, Finding{Code: c, Severity: s, Subject: subject, Detail: fmt.Sprintf(format, args...)})
 }
 
+// fails adds a finding about a lookup that failed. Where the fault is not the domain's,
+// nothing is known of it.
+func (r *report) fails(c Code, subject string, f *verdict.Failure, detail string) {
+	severity := kinds()[c].Severity
+	if f.Fault != verdict.Remote {
+		severity = Unknown
+	}
+	r.add(severity, c, subject, "%s", detail)
+}
+
 func (r *report) domain() string { return r.Facts.Destination.Name }
 
 // mx reads the MX answer and reports whether there is anything behind it to look at.
@@ -63,7 +73,7 @@ func (r *report) mx() bool {
 		r.say(MXBogus, r.domain(), "%s", broken(mx))
 		return false
 	case mx.Broken():
-		r.say(MXFailed, r.domain(), "%s", mx.Failure.Detail)
+		r.fails(MXFailed, r.domain(), mx.Failure, mx.Failure.Detail)
 		return false
 	case mx.Outcome == verdict.NXDomain:
 		r.say(NoSuchDomain, r.domain(), "")
@@ -122,7 +132,7 @@ func (r *report) host(h *verdict.Host) {
 		}
 		r.say(HostBogus, h.Name, "%s", broken(failed))
 	case !a.Found && a.Failure != nil:
-		r.say(HostFailed, h.Name, "%s", a.Failure.Detail)
+		r.fails(HostFailed, h.Name, a.Failure, a.Failure.Detail)
 	case !a.Found:
 		r.say(HostNoAddress, h.Name, "")
 	}

@@ -3,6 +3,7 @@ package lint
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"tlsverdict/internal/tlsa"
@@ -11,7 +12,7 @@ import (
 
 // dane looks at the TLSA records of every host.
 func (r *report) dane() {
-	with, without := 0, 0
+	with, without, unknown := 0, 0, 0
 	for i := range r.Facts.Hosts {
 		h, more := &r.Facts.Hosts[i], &r.Hosts[i]
 		set, secure := r.records(h, more)
@@ -19,6 +20,8 @@ func (r *report) dane() {
 		switch {
 		case len(set) > 0:
 			with++
+		case slices.ContainsFunc(h.TLSA, func(l verdict.TLSALookup) bool { return l.Answer.Broken() }):
+			unknown++
 		case h.Addresses().Found:
 			without++
 		}
@@ -28,7 +31,7 @@ func (r *report) dane() {
 		}
 	}
 	switch {
-	case with == 0 && r.signed() && len(r.Facts.Hosts) > 0:
+	case with == 0 && unknown == 0 && r.signed() && without > 0:
 		r.say(TLSAAbsent, r.domain(), "")
 	case with > 0 && without > 0:
 		r.say(TLSASomeHosts, r.domain(), "%d of %d", with, with+without)
@@ -42,7 +45,7 @@ func (r *report) records(h *verdict.Host, more *Host) (set []tlsa.Record, secure
 		l := &h.TLSA[i]
 		switch {
 		case l.Answer.Broken():
-			r.say(TLSAFailed, "_25._tcp."+l.Base, "%s", broken(&l.Answer))
+			r.fails(TLSAFailed, "_25._tcp."+l.Base, l.Answer.Failure, broken(&l.Answer))
 			return nil, false
 		case !l.Answer.Exists():
 			continue

@@ -159,6 +159,9 @@ func TestFaults(t *testing.T) {
 		"MX fails": {func(_ *testing.T, e *Evidence) {
 			e.Facts.MX, e.Facts.Hosts = verdict.Fail[verdict.MX](verdict.Remote, "SERVFAIL"), nil
 		}, "error mx-failed example.com"},
+		"MX fails, by our fault": {func(_ *testing.T, e *Evidence) {
+			e.Facts.MX, e.Facts.Hosts = verdict.Fail[verdict.MX](verdict.Operator, "no server answers"), nil
+		}, "unknown mx-failed example.com"},
 		"MX bogus": {func(_ *testing.T, e *Evidence) {
 			e.Facts.MX, e.Facts.Hosts = bogus[verdict.MX](), nil
 		}, "error mx-bogus example.com"},
@@ -225,7 +228,7 @@ func TestFaults(t *testing.T) {
 		"TLSA fails": {func(_ *testing.T, e *Evidence) {
 			e.Facts.Hosts[1].TLSA[0].Answer = bogus[tlsa.Record]()
 			e.Facts.Hosts[1].TLSA[0].Answer.Trail = trail{steps: []string{"com. DNSKEY: a DS matches", "broken"}}
-		}, "error tlsa-failed _25._tcp.mx2.example.com, warning tlsa-some-hosts example.com"},
+		}, "error tlsa-failed _25._tcp.mx2.example.com"},
 		"usage 1": {func(_ *testing.T, e *Evidence) {
 			setTLSA(e, 0, form(tlsa.PKIXEE, tlsa.SPKI))
 			setTLSA(e, 1, form(tlsa.PKIXTA, tlsa.SPKI))

@@ -22,7 +22,7 @@ func (r *report) sts() {
 	case record.Outcome == verdict.Unasked:
 		return
 	case record.Broken():
-		r.say(STSLookup, subject, "%s", broken(record))
+		r.fails(STSLookup, subject, record.Failure, broken(record))
 		return
 	case record.Absent():
 		r.say(STSAbsent, r.domain(), "")
@@ -174,7 +174,7 @@ func (r *report) strict() {
 		return
 	}
 	if a.Broken() {
-		r.say(StrictFailed, subject, "%s", broken(a))
+		r.fails(StrictFailed, subject, a.Failure, broken(a))
 		return
 	}
 	s, err := signal.ParseTXT(a.Records)
