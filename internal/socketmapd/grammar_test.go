@@ -61,6 +61,10 @@ func stsGrammar(reply string) error {
 	if !sendmailLine.MatchString(reply) {
 		return errors.New("FEATURE(sts) would not take it")
 	}
+	list, _, _ := strings.Cut(strings.TrimPrefix(reply, "OK secure match="), " ")
+	if len(list) > 255 {
+		return errors.New("Sendmail would cut the list")
+	}
 	if strings.Contains(reply, "match=hostname") || strings.Contains(reply, ":hostname") {
 		return errors.New("a strategy of Postfix among the names")
 	}

@@ -42,7 +42,7 @@ var example = nexthop.Destination{Name: "example.com", Port: nexthop.SMTPPort}
 const (
 	stsLine    = "OK secure match=mx.example.com:.example.net servername=hostname"
 	unwritten  = "TEMP no name of the policy can be written in a policy line"
-	noSendmail = "TEMP no name of the policy can be written for Sendmail, or too many would have to be"
+	noSendmail = "TEMP no name of the policy can be written for Sendmail"
 	digestLine = "OK fingerprint match=01:ab:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00|" +
 		"00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:00:ff servername=hostname"
 )

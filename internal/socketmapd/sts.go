@@ -2,7 +2,6 @@ package socketmapd
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"tlsverdict/internal/engine"
@@ -11,10 +10,11 @@ import (
 	"tlsverdict/postfixmap"
 )
 
-// longestSendmail bounds what Sendmail is told, in octets and, together with them, in
-// words as its rulesets split them: a line that does not fit in a workspace there is no
-// error, but one that no rule applies to, so that mail would go out unchecked.
-const longestSendmail = 900
+// longestMatch bounds the names that Sendmail is told of, in octets. It cuts a list of
+// more than 255 where it stands, so that good hosts are refused and half a name counts as
+// one; and from about 900 on it cannot read the reply, which to its rules is as if there
+// were none: mail would go out unchecked. Measured on 8.17.1.9 and 8.18.1.
+const longestMatch = 253
 
 // appendSTS spells a verdict for FEATURE(sts) of Sendmail 8.16 and later. It knows one
 // line, which names MX hosts and has them prove their own names; and it weighs that
@@ -63,33 +63,32 @@ func sendmail(d nexthop.Destination, v verdict.Verdict) verdict.Verdict {
 }
 
 // appendSecure writes the line. servername=hostname must be there, and last. Where the
-// patterns are too long, the names that they match say the same of today's MX hosts.
+// patterns are too long, the MX names that they match take their place; and of these, or
+// of patterns that match none, as many as there is room for, most preferred first: a host
+// that is left out gets no mail.
 func appendSecure(dst []byte, patterns, hosts []string) []byte {
-	for _, names := range [][]string{patterns, hosts} {
-		p := secure(names)
-		if len(p.Match) == 0 || slices.ContainsFunc(p.Match, unreadable) {
-			continue
-		}
-		if out := appendPolicy(dst, p); words(out[len(dst):]) <= longestSendmail {
-			return out
+	names := spell(patterns, postfixmap.HostPattern)
+	if octets(names) > longestMatch && len(hosts) > 0 {
+		names = spell(hosts, postfixmap.HostPattern)
+	}
+	fitting := names[:0]
+	for room := longestMatch; len(names) > 0; names = names[1:] {
+		if need := len(names[0]) + 1; need <= room+1 {
+			fitting, room = append(fitting, names[0]), room-need
 		}
 	}
-	return postfixmap.AppendTemp(dst, "no name of the policy can be written for Sendmail, or too many would have to be")
+	if len(fitting) == 0 {
+		return postfixmap.AppendTemp(dst, "no name of the policy can be written for Sendmail")
+	}
+	p := postfixmap.TLSPolicy{Level: postfixmap.LevelSecure, Match: fitting, ServerName: postfixmap.ServerNameHostname}
+	return appendPolicy(dst, &p)
 }
 
-// words is the room that a line takes in Sendmail: its octets, and one more for each
-// word, which end at an operator.
-func words(line []byte) int {
-	n := len(line)
-	for _, c := range line {
-		if strings.IndexByte(".:%@!^/[]+=<>();, ", c) >= 0 {
-			n += 2
-		}
+// octets is how long names are with a colon between them.
+func octets(names []string) int {
+	n := len(names) - 1
+	for _, name := range names {
+		n += len(name)
 	}
 	return n
-}
-
-// unreadable is for names of hosts that Sendmail would take apart otherwise.
-func unreadable(name string) bool {
-	return strings.ContainsAny(name, "%@!^/[]+=<>();,$\"\\ \t")
 }
