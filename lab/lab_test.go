@@ -408,12 +408,18 @@ func (o outcome) question() string {
 // report logs all that is known about a row.
 func (l *lab) report(t *testing.T, o outcome) {
 	t.Helper()
-	var b strings.Builder
-	for i, a := range l.program.attempts(o.recipient()) {
-		fmt.Fprintf(&b, "%s, attempt %d:\n  %s\n", l.name, i+1, strings.Join(a.lines, "\n  "))
-	}
 	domain := strings.ToLower(strings.TrimPrefix(o.question(), "[mx."))
 	domain, _, _ = strings.Cut(domain, "]")
+	l.reportMail(t, o.recipient(), domain)
+}
+
+// reportMail logs all that is known about the mail to a recipient.
+func (l *lab) reportMail(t *testing.T, recipient, domain string) {
+	t.Helper()
+	var b strings.Builder
+	for i, a := range l.program.attempts(recipient) {
+		fmt.Fprintf(&b, "%s, attempt %d:\n  %s\n", l.name, i+1, strings.Join(a.lines, "\n  "))
+	}
 	fmt.Fprintf(&b, "policyd, about %s:\n", domain)
 	lines := slices.Collect(strings.Lines(l.policyd.said()))
 	lines = slices.DeleteFunc(lines, func(line string) bool { return !strings.Contains(strings.ToLower(line), domain) })

@@ -17,7 +17,8 @@ import (
 // nothing but a record of who came, and how well protected.
 type mailHost struct {
 	name        string
-	number      int // the last part of both addresses
+	number      int    // the last part of both addresses
+	kind        string // of certificate: trusted, self-signed, misnamed, private
 	certificate tls.Certificate
 	described   string // its behaviour in testdata/internet.txtar
 
@@ -37,7 +38,7 @@ type sighting struct {
 }
 
 func newMailHost(name, certificate string, behaviour []string, ca authorities) (*mailHost, error) {
-	h := &mailHost{name: name, described: "starttls"}
+	h := &mailHost{name: name, kind: certificate, described: "starttls"}
 	if len(behaviour) > 0 {
 		h.described = behaviour[0]
 	}

@@ -196,7 +196,11 @@ const patience = 45 * time.Second
 // eventually polls a condition until it holds, patience is at its end, or the
 // context is.
 func eventually(ctx context.Context, condition func() bool) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	return within(ctx, patience, condition)
+}
+
+func within(ctx context.Context, bound time.Duration, condition func() bool) error {
+	ctx, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()

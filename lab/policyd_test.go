@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"tlsverdict/postfixmap"
@@ -42,6 +43,11 @@ level = "debug"
 domain = "overridden.example"
 policy = "encrypt"
 reason = "the lab says so"
+
+[[override]]
+domain = "encryptonly.example"
+policy = "encrypt"
+reason = "its certificate is worthless"
 
 [[override]]
 domain = "ignored.example"
@@ -124,6 +130,17 @@ func (p *policyd) kill(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = p.cmd.Wait() // "signal: killed"
+}
+
+// freeze has the daemon accept connections and never answer, until it is thawed.
+func (p *policyd) freeze(t *testing.T) { p.signal(t, syscall.SIGSTOP) }
+func (p *policyd) thaw(t *testing.T)   { p.signal(t, syscall.SIGCONT) }
+
+func (p *policyd) signal(t *testing.T, s os.Signal) {
+	t.Helper()
+	if err := p.cmd.Process.Signal(s); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // query asks the daemon as Postfix does, and returns status and data, "OK

@@ -65,10 +65,12 @@ const (
 // breadth. The others differ in how they enforce a verdict, not in how policyd finds
 // it.
 func (b box) setups() []setup {
+	table := setup{name: "table", resolver: local, here: validates, dnssec: "validate", dane: "native", acts: (*lab).table}
 	if b.server() != "postfix" {
-		return []setup{{name: "native", resolver: local, here: validates, dnssec: "validate", dane: "native", acts: (*lab).dane}}
+		return []setup{table}
 	}
 	return []setup{
+		table,
 		// A validating resolver on the mail server.
 		{name: "native", resolver: local, here: validates, dnssec: "validate", dane: "native", acts: (*lab).everything},
 		{name: "auto-native", resolver: local, here: validates, dnssec: "validate", dane: "auto", says: saysNative, acts: (*lab).dane},

@@ -1,0 +1,335 @@
+package lab
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// situation is one row of docs/mta-outcomes.md: a message, and what becomes of it
+// with each mail server.
+type situation struct {
+	name  string   // of the row, and of the recipients: NAME.SETUP@DOMAIN
+	title string   // what is so special, for readers
+	when  string   // calm, stripped, down, hung: the act
+	to    []string // the recipients' domains; several are recipients of one message
+
+	// What policyd says of each, "dane-only by dane", and what that demands of
+	// whoever takes the mail; nil where nobody who is there may. by are the only hosts
+	// that may.
+	verdict []string
+	needs   []need
+	by      []string
+
+	// What becomes of the message for each recipient, "; " between them, by mail
+	// server: "postfix-3.10", else "postfix", else "". later is what becomes of it
+	// when the act is over and the queue is tried again; empty where the act changes
+	// nothing.
+	ends, later byServer
+
+	// mayReturn says that there is nobody to wait for: returned to its sender is right.
+	mayReturn bool
+}
+
+// need is how well a mail must be protected.
+type need int
+
+const (
+	nothingYet   need = iota // it must wait, whoever is there: the zero value is the strictest
+	authenticity             // TLS, and a certificate that proves who takes it
+	encryption               // TLS with anybody
+	delivery                 // any session will do
+)
+
+// byServer is a value for each mail server.
+type byServer map[string]string
+
+func (b byServer) of(m box) string {
+	for _, name := range []string{m.name, m.server()} {
+		if v, ok := b[name]; ok {
+			return v
+		}
+	}
+	return b[""]
+}
+
+// An end is what becomes of a mail for one recipient. "sent" has a host and how well
+// the mail was protected.
+const (
+	waits    = "waits"
+	returned = "returned"
+)
+
+// to is the end of a mail that a host took.
+func to(protection, host string) string { return protection + " " + host }
+
+// everywhere is what becomes of a mail with every mail server.
+func everywhere(ends ...string) byServer { return byServer{"": strings.Join(ends, "; ")} }
+
+// permits reports whether a mail may end so.
+func (s situation) permits(i int, end string) error {
+	protection, host, taken := strings.Cut(end, " ")
+	switch {
+	case end == waits:
+		return nil
+	case end == returned && s.mayReturn:
+		return nil
+	case end == returned:
+		return fmt.Errorf("the mail should wait, and is %s", end)
+	case !taken:
+		return fmt.Errorf("no such end as %q", end)
+	case !slices.Contains(s.by, host):
+		return fmt.Errorf("%s is none of the hosts that may take it", host)
+	}
+	protections := []string{"", authenticated, encrypted, clear} // in the order of need
+	if slices.Index(protections, protection) > int(s.need(i)) {
+		return fmt.Errorf("%s is less than %s demands", protection, s.verdict[i])
+	}
+	return nil
+}
+
+func (s situation) need(i int) need {
+	if s.needs == nil {
+		return nothingYet
+	}
+	return s.needs[i]
+}
+
+// situations are the rows, in the order of the page.
+func situations() []situation {
+	return slices.Concat(situationsDANE(), situationsSTS(), situationsOthers(), situationsShared(), situationsStripped(), situationsOutage())
+}
+
+func one[T any](v T) []T { return []T{v} }
+
+func situationsDANE() []situation {
+	return []situation{
+		{
+			name: "dane-good", title: "DANE, and the key is the right one", when: "calm",
+			to: one("dane.example"), verdict: one("dane-only by dane"), needs: one(authenticity),
+			by: one("mx.dane.example"), ends: everywhere(to(authenticated, "mx.dane.example")),
+		},
+		{
+			name: "dane-mismatch", title: "DANE, and another key, in a certificate of a public CA for the right name", when: "calm",
+			to: one("danebad.example"), verdict: one("dane-only by dane"),
+			ends: everywhere(waits),
+		},
+		{
+			name: "dane-unusable", title: "TLSA records that are unusable", when: "calm",
+			to: one("daneunusable.example"), verdict: one("encrypt by dane"), needs: one(encryption),
+			by: one("mx.daneunusable.example"), ends: everywhere(to(encrypted, "mx.daneunusable.example")),
+		},
+		{
+			name: "dane-unusable-clear", title: "TLSA records that are unusable, and no STARTTLS", when: "calm",
+			to: one("daneunusableclear.example"), verdict: one("encrypt by dane"), needs: one(encryption),
+			ends: everywhere(waits),
+		},
+		{
+			name: "mixed", title: "DANE at one MX host, which is down; the other has none", when: "calm",
+			to: one("danemixed.example"), verdict: one("dane by dane"), needs: one(delivery),
+			by: one("mx2.danemixed.example"), ends: everywhere(to(encrypted, "mx2.danemixed.example")),
+		},
+		{
+			name: "mixed-mismatch", title: "DANE at one MX host, which has another key; the other has none", when: "calm",
+			to: one("danemixedbad.example"), verdict: one("dane by dane"), needs: one(delivery),
+			by: one("mx2.danemixedbad.example"), ends: everywhere(to(encrypted, "mx2.danemixedbad.example")),
+		},
+		{
+			name: "bogus-tlsa", title: "TLSA records whose signature is wrong", when: "calm",
+			to: one("danebogus.example"), verdict: one("defer"), ends: everywhere(waits),
+		},
+		{
+			name: "bogus-mx", title: "MX records whose signature is wrong", when: "calm",
+			to: one("mxbogus.example"), verdict: one("defer"), ends: everywhere(waits),
+		},
+	}
+}
+
+func situationsSTS() []situation {
+	return []situation{
+		{
+			name: "sts-good", title: "MTA-STS, and the certificate is good", when: "calm",
+			to: one("sts.example"), verdict: one("secure by mta-sts"), needs: one(authenticity),
+			by: one("mx.sts.example"), ends: everywhere(to(authenticated, "mx.sts.example")),
+		},
+		{
+			name: "sts-wildcard", title: "MTA-STS with `mx: *.stswild.example`", when: "calm",
+			to: one("stswild.example"), verdict: one("secure by mta-sts"), needs: one(authenticity),
+			by: one("mx.stswild.example"), ends: everywhere(to(authenticated, "mx.stswild.example")),
+		},
+		{
+			name: "sts-wrong-name", title: "MTA-STS, and a certificate for another name", when: "calm",
+			to: one("stsmisnamed.example"), verdict: one("secure by mta-sts"), ends: everywhere(waits),
+		},
+		{
+			name: "sts-self-signed", title: "MTA-STS, and a self-signed certificate", when: "calm",
+			to: one("stsself.example"), verdict: one("secure by mta-sts"), ends: everywhere(waits),
+		},
+		{
+			name: "sts-mx-mismatch", title: "MTA-STS, and an MX host that the policy does not list, with a good certificate for its own name", when: "calm",
+			to: one("stsforged.example"), verdict: one("secure by mta-sts"), ends: everywhere(waits),
+		},
+		{
+			name: "sts-testing", title: "MTA-STS in mode testing, and a certificate for another name", when: "calm",
+			to: one("ststesting.example"), verdict: one("none by none"), needs: one(delivery),
+			by: one("mx.ststesting.example"), ends: everywhere(to(encrypted, "mx.ststesting.example")),
+		},
+		{
+			name: "sts-and-dane-mismatch", title: "MTA-STS that holds, and DANE with another key", when: "calm",
+			to: one("stsdanebad.example"), verdict: one("dane-only by dane"), ends: everywhere(waits),
+		},
+	}
+}
+
+func situationsOthers() []situation {
+	return []situation{
+		{
+			name: "prefix-good", title: "an MX name that begins with `starttls-`, and the certificate is good", when: "calm",
+			to: one("prefix.example"), verdict: one("secure by prefix"), needs: one(authenticity),
+			by: one("starttls-mx.prefix.example"), ends: everywhere(to(authenticated, "starttls-mx.prefix.example")),
+		},
+		{
+			name: "prefix-self-signed", title: "an MX name that begins with `starttls-`, and a self-signed certificate", when: "calm",
+			to: one("prefixself.example"), verdict: one("secure by prefix"), ends: everywhere(waits),
+		},
+		{
+			name: "encrypt-only", title: "TLS is demanded, and nothing of the certificate", when: "calm",
+			to: one("encryptonly.example"), verdict: one("encrypt by override"), needs: one(encryption),
+			by: one("mx.encryptonly.example"), ends: everywhere(to(encrypted, "mx.encryptonly.example")),
+		},
+		{
+			name: "encrypt-only-clear", title: "TLS is demanded, and there is no STARTTLS", when: "calm",
+			to: one("overridden.example"), verdict: one("encrypt by override"), ends: everywhere(waits),
+		},
+		{
+			name: "opportunistic", title: "nothing is demanded; a self-signed certificate", when: "calm",
+			to: one("opportunistic.example"), verdict: one("none by none"), needs: one(delivery),
+			by: one("mx.opportunistic.example"), ends: everywhere(to(encrypted, "mx.opportunistic.example")),
+		},
+		{
+			name: "plain", title: "nothing is demanded; no STARTTLS", when: "calm",
+			to: one("plain.example"), verdict: one("none by none"), needs: one(delivery),
+			by: one("mx.plain.example"), ends: everywhere(to(clear, "mx.plain.example")),
+		},
+		{
+			name: "null-mx", title: "the domain takes no mail (RFC 7505)", when: "calm",
+			to: one("nullmx.example"), verdict: one("none by none"), ends: everywhere(returned), mayReturn: true,
+		},
+	}
+}
+
+// shared is a message to two domains with one MX host: one demands a good
+// certificate, the other nothing.
+func shared(name, title string, strict, lax, host string) situation {
+	return situation{
+		name: name, title: title, when: "calm", to: []string{strict, lax},
+		verdict: []string{"secure by mta-sts", "none by none"}, needs: []need{authenticity, delivery}, by: one(host),
+	}
+}
+
+func situationsShared() []situation {
+	good := shared("shared-good", "one message to a domain with MTA-STS and one without, the same MX host; its certificate is good",
+		"strictgood.example", "laxgood.example", "good.provider.example")
+	good.ends = everywhere(to(authenticated, good.by[0]), to(encrypted, good.by[0]))
+	bad := shared("shared-bad", "the same, and its certificate is self-signed",
+		"strictbad.example", "laxbad.example", "bad.provider.example")
+	bad.ends = everywhere(waits, to(encrypted, bad.by[0]))
+	// The same the other way round: who is named first decides which session is opened first.
+	swapped := shared("shared-bad-swapped", "the same, the domain without named first",
+		"laxworse.example", "strictworse.example", "worse.provider.example")
+	slices.Reverse(swapped.verdict)
+	slices.Reverse(swapped.needs)
+	swapped.ends = everywhere(to(encrypted, swapped.by[0]), waits)
+	stripped := shared("shared-stripped", "the same, a good certificate, and STARTTLS is stripped",
+		"strictgood.example", "laxgood.example", "good.provider.example")
+	stripped.when = "stripped"
+	stripped.ends = everywhere(waits, to(clear, stripped.by[0]))
+	stripped.later = everywhere(to(authenticated, stripped.by[0]), to(clear, stripped.by[0]))
+	return []situation{good, bad, swapped, stripped}
+}
+
+func situationsStripped() []situation {
+	return []situation{
+		{
+			name: "dane-stripped", title: "DANE, and STARTTLS is stripped", when: "stripped",
+			to: one("dane301.example"), verdict: one("dane-only by dane"), needs: one(authenticity),
+			by: one("mx.dane301.example"), ends: everywhere(waits), later: everywhere(to(authenticated, "mx.dane301.example")),
+		},
+		{
+			name: "sts-stripped", title: "MTA-STS, and STARTTLS is stripped", when: "stripped",
+			to: one("sts.example"), verdict: one("secure by mta-sts"), needs: one(authenticity),
+			by: one("mx.sts.example"), ends: everywhere(waits), later: everywhere(to(authenticated, "mx.sts.example")),
+		},
+		{
+			name: "prefix-stripped", title: "an MX name that begins with `starttls-`, and STARTTLS is stripped", when: "stripped",
+			to: one("prefix.example"), verdict: one("secure by prefix"), needs: one(authenticity),
+			by: one("starttls-mx.prefix.example"), ends: everywhere(waits), later: everywhere(to(authenticated, "starttls-mx.prefix.example")),
+		},
+		{
+			name: "nothing-stripped", title: "nothing is demanded, and STARTTLS is stripped", when: "stripped",
+			to: one("opportunistic.example"), verdict: one("none by none"), needs: one(delivery),
+			by: one("mx.opportunistic.example"), ends: everywhere(to(clear, "mx.opportunistic.example")),
+		},
+	}
+}
+
+func situationsOutage() []situation {
+	var rows []situation
+	for _, act := range []struct{ when, what string }{{"down", "policyd is down"}, {"hung", "policyd accepts, and never answers"}} {
+		dane, plain := "dane"+act.when+".example", "plain"+act.when+".example"
+		rows = append(rows,
+			situation{
+				name: "dane-" + act.when, title: act.what + "; DANE", when: act.when,
+				to: one(dane), verdict: one("dane-only by dane"), needs: one(authenticity),
+				by: one("mx." + dane), ends: everywhere(waits), later: everywhere(to(authenticated, "mx."+dane)),
+			},
+			situation{
+				name: "plain-" + act.when, title: act.what + "; a domain that demands nothing", when: act.when,
+				to: one(plain), verdict: one("none by none"), needs: one(delivery),
+				by: one("mx." + plain), ends: everywhere(waits), later: everywhere(to(clear, "mx."+plain)),
+			})
+	}
+	return rows
+}
+
+// TestSituations checks the table itself: no cell is empty, and none expects what
+// the verdict forbids.
+func TestSituations(t *testing.T) {
+	names := map[string]bool{}
+	for _, s := range situations() {
+		if names[s.name] {
+			t.Errorf("%s: there are two", s.name)
+		}
+		names[s.name] = true
+		if len(s.verdict) != len(s.to) || s.needs != nil && len(s.needs) != len(s.to) {
+			t.Fatalf("%s: not every recipient has a verdict and a need", s.name)
+		}
+		for _, m := range sixServers() {
+			for _, ends := range []string{s.ends.of(m), s.later.of(m)} {
+				if ends == "" && s.later == nil {
+					continue
+				}
+				each := strings.Split(ends, "; ")
+				if len(each) != len(s.to) {
+					t.Errorf("%s, %s: %q is not an end for each of %q", s.name, m.name, ends, s.to)
+					continue
+				}
+				for i, end := range each {
+					if err := s.permits(i, end); err != nil {
+						t.Errorf("%s, %s: %v", s.name, m.name, err)
+					}
+				}
+			}
+		}
+	}
+}
+
+// sixServers are the mail servers that the page tells of, in its order.
+func sixServers() []box {
+	var all []box
+	for _, name := range []string{"postfix-3.7", "postfix-3.10", "exim-4.96", "exim-4.98", "sendmail-8.17", "sendmail-8.18"} {
+		all = append(all, box{name: name})
+	}
+	return all
+}

@@ -1,0 +1,223 @@
+package lab
+
+import (
+	"crypto/tls"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// longest is the longest that a mail server waits for policyd before it gives up:
+// Postfix waits for 100 seconds, and that cannot be configured.
+const longest = 100*time.Second + patience
+
+// table goes through every situation: while all is well, while STARTTLS is
+// stripped, while policyd is down, while it hangs.
+func (l *lab) table(t *testing.T) {
+	l.act(t, "calm")
+
+	for _, name := range strippedHosts() {
+		l.internet.host(name).become("cleartext")
+	}
+	l.act(t, "stripped")
+	for _, name := range strippedHosts() {
+		l.internet.host(name).become("starttls")
+	}
+	l.again(t, "stripped")
+
+	l.policyd.kill(t)
+	l.act(t, "down")
+	l.policyd.start(t.Context(), t)
+	l.again(t, "down")
+
+	l.policyd.freeze(t)
+	l.act(t, "hung")
+	l.policyd.thaw(t)
+	l.again(t, "hung")
+
+	l.sweep(t)
+}
+
+// act sends the mails of all situations of an act, and judges what becomes of them.
+func (l *lab) act(t *testing.T, when string) {
+	t.Helper()
+	rows := during(when)
+	for _, s := range rows {
+		receipt, err := hand(t.Context(), l.dial, letter{recipients: s.recipients(l.setup), header: "Subject: lab"})
+		if err != nil || !strings.HasPrefix(receipt.data, "250") {
+			t.Fatalf("%s takes no mail: %+v, %v", l.name, receipt, err)
+		}
+	}
+	for _, s := range rows {
+		t.Run(s.name, func(t *testing.T) {
+			l.conclude(t, s, s.ends.of(l.box), func(end string) bool { return end != "" })
+			if when == "calm" || when == "stripped" {
+				l.compareVerdict(t, s)
+			}
+		})
+	}
+}
+
+// again has the queue tried again when an act is over, and judges what becomes of
+// what waited.
+func (l *lab) again(t *testing.T, when string) {
+	t.Helper()
+	if err := l.program.flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range during(when) {
+		if s.later != nil {
+			t.Run(s.name+"-later", func(t *testing.T) {
+				l.conclude(t, s, s.later.of(l.box), func(end string) bool { return end != "" && end != waits })
+				l.compareVerdict(t, s)
+			})
+		}
+	}
+}
+
+func during(when string) []situation {
+	return slices.DeleteFunc(situations(), func(s situation) bool { return s.when != when })
+}
+
+func (s situation) recipients(in setup) []string {
+	var all []string
+	for _, domain := range s.to {
+		all = append(all, s.name+"."+in.name+"@"+domain)
+	}
+	return all
+}
+
+// conclude waits until every recipient's mail has come to an end, and compares the
+// ends with those wanted; the verdict's own demand is checked besides, whatever is
+// wanted.
+func (l *lab) conclude(t *testing.T, s situation, want string, over func(end string) bool) {
+	t.Helper()
+	var ends []string
+	for i, recipient := range s.recipients(l.setup) {
+		var end string
+		_ = within(t.Context(), longest, func() bool {
+			end = l.end(recipient)
+			return over(end)
+		})
+		ends = append(ends, end)
+		if end == "" {
+			t.Errorf("%s has not tried to deliver to %s", l.name, recipient)
+		} else if err := s.permits(i, end); err != nil {
+			t.Errorf("UNSAFE: %s: %v", recipient, err)
+		}
+		if err := l.compareWitness(recipient, end); err != nil {
+			t.Errorf("%s: %v", recipient, err)
+		}
+	}
+	got := strings.Join(ends, "; ")
+	if got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if t.Failed() {
+		l.tell(t, s)
+	}
+}
+
+// end returns what has become of the mail to a recipient by the mail server's own
+// account: "" while it has none.
+func (l *lab) end(recipient string) string {
+	attempts := l.program.attempts(recipient)
+	if len(attempts) == 0 {
+		return ""
+	}
+	switch last := attempts[len(attempts)-1]; last.status {
+	case "sent":
+		for _, h := range l.internet.hosts {
+			if slices.ContainsFunc(h.sightings(recipient), func(s sighting) bool { return s.delivered }) {
+				return to(last.said, h.name)
+			}
+		}
+		return to(last.said, "nobody")
+	case "deferred":
+		return waits
+	case "bounced":
+		return returned
+	default:
+		return last.status
+	}
+}
+
+// compareWitness compares an end with what the mail hosts saw: whoever did not get
+// the mail must not even have been told the recipient, if not to say "later".
+func (l *lab) compareWitness(recipient, end string) error {
+	protection, host, taken := strings.Cut(end, " ")
+	deliveries := 0
+	for _, h := range l.internet.hosts {
+		for _, s := range h.sightings(recipient) {
+			switch {
+			case !s.delivered && (!taken || h.name != host) && h.behaves() != "tempfail":
+				return fmt.Errorf("%s was told the recipient", h.name)
+			case !s.delivered:
+				continue
+			case s.version < tls.VersionTLS12 && protection != clear, s.version >= tls.VersionTLS12 && protection == clear:
+				return fmt.Errorf("%s was given the mail with TLS version %#x, and the log says %q", h.name, s.version, protection)
+			case protection == authenticated && !l.internet.proper(h):
+				return fmt.Errorf("the log says %q, and %s has a certificate that nobody should believe", protection, h.name)
+			}
+			deliveries++
+		}
+	}
+	if want := map[bool]int{true: 1}[taken]; deliveries != want {
+		return fmt.Errorf("delivered %d times, and the log says %q", deliveries, end)
+	}
+	return nil
+}
+
+// proper reports whether a host's certificate proves who it is: by a public CA, or by
+// a TLSA record.
+func (in *internet) proper(h *mailHost) bool {
+	if h.kind == "trusted" {
+		return true
+	}
+	for _, z := range in.zones {
+		for _, record := range z.records {
+			if f := strings.Fields(record); z.signed && len(f) == 7 && f[1] == "TLSA" && f[5] == "OF" && f[6] == h.name && (f[2] == "2" || f[2] == "3") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// compareVerdict compares what policyd says with a row.
+func (l *lab) compareVerdict(t *testing.T, s situation) {
+	t.Helper()
+	for i, domain := range s.to {
+		reply, err := l.policyd.query(t.Context(), "verdict", domain)
+		want := "OK " + strings.Replace(s.verdict[i], " by ", " source=", 1)
+		if err != nil || reply != want && !strings.HasPrefix(reply, want+" ") {
+			t.Errorf("policyd says %q (%v) of %s, want %q", reply, err, domain, want)
+		}
+	}
+}
+
+// sweep looks at all mails once more at the end: what was right when it was judged
+// must not have gone wrong since.
+func (l *lab) sweep(t *testing.T) {
+	for _, s := range situations() {
+		for i, recipient := range s.recipients(l.setup) {
+			end := l.end(recipient)
+			if err := s.permits(i, end); err != nil {
+				t.Errorf("UNSAFE: %s, in the end: %v", recipient, err)
+			}
+			if err := l.compareWitness(recipient, end); err != nil {
+				t.Errorf("%s, in the end: %v", recipient, err)
+			}
+		}
+	}
+}
+
+// tell logs all that is known about a situation.
+func (l *lab) tell(t *testing.T, s situation) {
+	t.Helper()
+	for i, recipient := range s.recipients(l.setup) {
+		l.reportMail(t, recipient, s.to[i])
+	}
+}
