@@ -122,7 +122,7 @@ func attacked() []outcome {
 }
 
 func strippedHosts() []string {
-	return []string{"mx.dane301.example", "mx.sts.example", "mx.stswild.example", "starttls-mx.prefix.example", "mx.opportunistic.example"}
+	return []string{"mx.dane301.example", "mx.sts.example", "mx.stswild.example", "starttls-mx.prefix.example", "mx.opportunistic.example", "good.provider.example"}
 }
 
 // outage are the outcomes around policyd's death: first each is deferred, and
