@@ -38,8 +38,9 @@ type judgement struct {
 	// unsigned: an unreachable host in a zone that is proven unsigned. It has no TLSA
 	// records that count (RFC 7672 §2.2.2), so that its failure hides none.
 	unsigned bool
-	// records are those that count, of a usable host.
+	// records are those that count, of a usable host, and base is where they are.
 	records []tlsa.Record
+	base    string
 }
 
 // judge reads what was learned of one host (RFC 7672 §2.2.2, §2.2.3).
@@ -146,7 +147,7 @@ func (h *Host) classify(l *TLSALookup) judgement {
 		detail = "at " + l.Base + ", "
 	}
 	if tlsa.Classify(records) == tlsa.Usable {
-		return judgement{class: usable, reason: Reason{TLSAUsable, h.Name, detail + few(records)}, records: records}
+		return judgement{class: usable, reason: Reason{TLSAUsable, h.Name, detail + few(records)}, records: records, base: l.Base}
 	}
 	return judgement{class: unusable, reason: Reason{TLSAUnusable, h.Name, detail + records[0].Defect()}}
 }

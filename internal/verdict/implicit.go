@@ -5,6 +5,7 @@ import (
 
 	"tlsverdict/internal/nexthop"
 	"tlsverdict/internal/signal"
+	"tlsverdict/internal/tlsa"
 )
 
 // Implicit TLS is TLS from the first byte, on a port of its own. A domain promises it
@@ -86,4 +87,30 @@ func (d *decision) wrapped(v Verdict, source Source) (Verdict, Source) {
 		return v, source
 	}
 	panic(fmt.Sprintf("verdict: what a verdict of type %T is on the port of implicit TLS", v))
+}
+
+// Authentication is what a mail host has to prove itself by to whoever connects to it.
+type Authentication struct {
+	// Records are its usable TLSA records, all secure, and Base is the TLSA base domain
+	// that they are at. Without any, DANE asks for nothing that would prove it.
+	Records []tlsa.Record
+	Base    string
+}
+
+// Authentication reads what was learned of the host as Decide does. The error is a
+// *Failure where it is not known whether it has such records, or where it is: then nobody
+// should go on as if it had none (RFC 7672 §2.1.2).
+func (h *Host) Authentication() (Authentication, error) {
+	j := judge(h)
+	switch j.class {
+	case unreachable, uncertain:
+		return Authentication{}, j.failure
+	case gone:
+		return Authentication{}, &Failure{Remote, "the host has no address"}
+	case plain, unusable:
+		return Authentication{}, nil
+	case usable:
+		return Authentication{Records: j.records, Base: j.base}, nil
+	}
+	panic(fmt.Sprintf("verdict: host class %d", j.class))
 }
