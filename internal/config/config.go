@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"tlsverdict/internal/signal"
 	"tlsverdict/internal/verdict"
 	"tlsverdict/postfixmap"
 )
@@ -150,6 +151,10 @@ func (m MTASTS) Roots() (*x509.CertPool, error) {
 type Signals struct {
 	// Prefix is the one of MX names that begin with starttls- or smtps-.
 	Prefix verdict.Mode
+	// TXT is the one of the TXT record at _smtp-strict and the domain, RR that of the
+	// record type with the number RRType, 65280 to 65534; see package signal.
+	TXT, RR verdict.Mode
+	RRType  int
 }
 
 // Postfix is what is particular to Postfix.
@@ -248,7 +253,7 @@ func Default() *Config {
 		},
 		DNS:     DNS{DNSSEC: DNSSECValidate, Timeout: 2 * time.Second},
 		MTASTS:  MTASTS{Mode: verdict.Enforce, Timeout: 10 * time.Second},
-		Signals: Signals{Prefix: verdict.Enforce},
+		Signals: Signals{Prefix: verdict.Enforce, RRType: int(signal.DefaultRRType)},
 		Postfix: Postfix{DANE: DANEAuto},
 		Cache: Cache{
 			Entries:      1_000_000,
@@ -280,6 +285,9 @@ func (c *Config) Rules() verdict.Rules {
 		WithoutDNSSEC: c.DNS.DNSSEC == DNSSECOff,
 		STS:           c.MTASTS.Mode,
 		Prefix:        c.Signals.Prefix,
+		TXT:           c.Signals.TXT,
+		RR:            c.Signals.RR,
+		RRType:        uint16(c.Signals.RRType),
 		DANE:          how,
 	}
 }

@@ -117,6 +117,9 @@ allow_networks = ["10.0.0.0/8", "fd00::/8"]
 ca_file = "/nowhere.pem"
 [signals]
 prefix = "off"
+txt = "observe"
+rr = "enforce"
+rr_type = 65300
 [postfix]
 report_level = "may"
 dane = "native"
@@ -148,7 +151,7 @@ format = "json"
 		Mode: verdict.Observe, Timeout: time.Minute, CAFile: "/nowhere.pem",
 		AllowNetworks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")},
 	}
-	want.Signals.Prefix = verdict.Off
+	want.Signals = Signals{TXT: verdict.Observe, RR: verdict.Enforce, RRType: 65300}
 	want.Postfix = Postfix{DANE: DANENative, DANEResolver: netip.MustParseAddrPort("[::1]:53"), ReportLevel: "may"}
 	want.Cache = Cache{Entries: 5, MaxTTL: week}
 	want.Store.Path = ""
@@ -162,7 +165,7 @@ format = "json"
 	if !same(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
 	}
-	if got := c.Rules(); got != (verdict.Rules{WithoutDNSSEC: true, STS: verdict.Observe, DANE: verdict.Native}) {
+	if got := c.Rules(); got != (verdict.Rules{WithoutDNSSEC: true, STS: verdict.Observe, TXT: verdict.Observe, RR: verdict.Enforce, RRType: 65300, DANE: verdict.Native}) {
 		t.Errorf("Rules() = %+v", got)
 	}
 }
@@ -246,8 +249,11 @@ func TestProblemsOfValues(t *testing.T) {
 
 func TestProblemsOfEntries(t *testing.T) {
 	checkProblems(t, []problemTest{
-		{"later", "[signals]\nprefix = \"enforce\"\ntxt = \"enforce\"\nrr_type = 65401", []string{
-			`f:3: signals.txt is not in this release: remove it, or leave it at "off"`, `f:4: signals.rr_type is not in this release: remove it, or leave it at 65400`,
+		{"later", "[signals]\nprefix = \"enforce\"\nbanner = \"enforce\"", []string{
+			`f:3: signals.banner is not in this release: remove it, or leave it at "off"`,
+		}},
+		{"record type", "[signals]\nrr_type = 53\nrr = \"on\"", []string{
+			`f:2: signals.rr_type = 53: want a whole number from 65280 to 65534`, `f:3: signals.rr = "on": want "off" or "observe" or "enforce"`,
 		}},
 		{"later, of another type", "http.listen = [\"x\"]\nstore.shared.x = 1", []string{`f:1: http.listen is not`, `f:2: store.shared is not`}},
 		{"override as table", "\n[override]\ndomain = 'a.example'", []string{`f:2: [override] is one entry of a list: write [[override]]`}},

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"tlsverdict/internal/signal"
 	"tlsverdict/internal/verdict"
 	"tlsverdict/postfixmap"
 )
@@ -74,6 +75,10 @@ func dnsKeys() []key[Config] {
 		bind("mta_sts.allow_networks", `[]`, func(c *Config) *[]netip.Prefix { return &c.MTASTS.AllowNetworks }, list(network)),
 		bind("mta_sts.ca_file", `""`, func(c *Config) *string { return &c.MTASTS.CAFile }, absolute),
 		bind("signals.prefix", `"enforce"`, func(c *Config) *verdict.Mode { return &c.Signals.Prefix }, signalMode()),
+		bind("signals.txt", `"off"`, func(c *Config) *verdict.Mode { return &c.Signals.TXT }, signalMode()),
+		bind("signals.rr", `"off"`, func(c *Config) *verdict.Mode { return &c.Signals.RR }, signalMode()),
+		bind("signals.rr_type", `65400`, func(c *Config) *int { return &c.Signals.RRType },
+			integer(int64(signal.LeastRRType), int64(signal.MostRRType))),
 	}
 }
 
@@ -115,9 +120,6 @@ type later struct {
 // its line here and adds one to keys.
 func laterKeys() []later {
 	return []later{
-		{"signals.txt", []any{"off"}},
-		{"signals.rr", []any{"off"}},
-		{"signals.rr_type", []any{int64(65400)}},
 		{"signals.banner", []any{"off"}},
 		{"signals.implicit_tls", []any{"off"}},
 		{"signals.implicit_tls_port", []any{int64(26)}},

@@ -37,7 +37,7 @@ type Report struct {
 	// Verdict is what is answered now: none, encrypt, secure, dane, dane-only,
 	// fingerprint, defer, or an override's level.
 	Verdict string `json:"verdict"`
-	// Source is override, dane, mta-sts, prefix, implicit-tls or none.
+	// Source is override, dane, mta-sts, prefix, txt, rr, implicit-tls or none.
 	Source string `json:"source"`
 	// Match lists the MX names or patterns of a secure verdict, and the SHA-256
 	// digests of a fingerprint one, in hexadecimal.
@@ -255,6 +255,12 @@ func cite(c verdict.Code) string {
 		return own + ": configuration"
 	case verdict.PrefixAll, verdict.PrefixObserved, verdict.PrefixUnsigned, verdict.PrefixMixed:
 		return own + ": MX name prefix"
+	case verdict.TXTAbsent, verdict.TXTFailed, verdict.TXTUnsigned, verdict.TXTInvalid, verdict.TXTObserved, verdict.TXTEncrypt, verdict.TXTWebPKI:
+		return own + ": TXT record"
+	case verdict.RRAbsent, verdict.RRFailed, verdict.RRUnsigned, verdict.RRInvalid, verdict.RRObserved, verdict.RREncrypt, verdict.RRWebPKI:
+		return own + ": record type"
+	case verdict.DANERaisedTLS:
+		return own + ": never weaken one signal by another"
 	case verdict.ImplicitPort:
 		return own + ": implicit TLS"
 	case verdict.Unfinished:

@@ -3,13 +3,15 @@
 // It asks as much as it can at once. The order is forced only where one answer
 // names the next question:
 //
-//	round 1   MX                       _mta-sts TXT
+//	round 1   MX                       _mta-sts TXT, and the records of package signal
 //	round 2   A and AAAA of all hosts   the policy over HTTPS, if it is new
 //	round 3   TLSA of all hosts
 //
 // so that a destination costs three DNS rounds however many MX hosts it has. A
 // domain that DANE settles waits neither for _mta-sts nor for HTTPS, and a domain
-// with unsigned MX records and a known, enforced MTA-STS policy asks for no host.
+// with unsigned MX records and a known, enforced MTA-STS policy asks for no host. The
+// records of package signal, asked for where Rules has them on, are waited for only where
+// the verdict needs them.
 //
 // Example: for a domain with MX mx1 and mx2, Facts returns the MX answer, both
 // hosts with their address and TLSA answers, and the MTA-STS policy.
@@ -52,6 +54,8 @@ type Session interface {
 	CNAME(ctx context.Context, name string) verdict.Answer[string]
 	TLSA(ctx context.Context, name string) verdict.Answer[tlsa.Record]
 	TXT(ctx context.Context, name string) verdict.Answer[string]
+	// Private asks for a type without a name; each record is the octets of its data.
+	Private(ctx context.Context, name string, rrtype uint16) verdict.Answer[string]
 	// Close ends the session; a lookup that is under way ends by its context.
 	Close()
 }
@@ -92,7 +96,7 @@ func (g *Gatherer) Facts(ctx context.Context, d nexthop.Destination) (f verdict.
 	defer s.Close()
 	f = verdict.Facts{Destination: d, Rules: g.Rules}
 	defer func() { f.Trouble = g.trouble() }()
-	sts := g.startSTS(ctx, dns, s, d.Name)
+	sts, records := g.startSTS(ctx, dns, s, d.Name), g.startRecords(dns, s, d.Name)
 	if !d.Host {
 		f.MX = guard(g, func() verdict.Answer[verdict.MX] { return s.MX(ctx, d.Name) })
 		arrange(f.MX.Records)
@@ -106,15 +110,14 @@ func (g *Gatherer) Facts(ctx context.Context, d nexthop.Destination) (f verdict.
 		f.Hosts = g.hosts(ctx, dns.Done(), s, &f)
 	}
 	f.Now = g.now()
-	if f.STS.Settled {
-		return f
-	}
-	if verdict.STSMatters(f) {
+	if !f.STS.Settled && verdict.STSMatters(f) {
 		f.STS = sts.wait()
 		f.Now = g.now()
-	} else {
+	} else if !f.STS.Settled {
 		f.STS.Policy = sts.soFar()
 	}
+	records.into(&f)
+	f.Now = g.now()
 	return f
 }
 

@@ -37,6 +37,8 @@ type zone struct {
 	tlsa  map[string]verdict.Answer[tlsa.Record]
 	cname map[string]verdict.Answer[string]
 	txt   map[string]verdict.Answer[string]
+	// private are the records of the type without a name.
+	private map[string]verdict.Answer[string]
 	// slow overrides the round trip of a name.
 	slow map[string]time.Duration
 
@@ -96,6 +98,10 @@ func (z *zone) TLSA(ctx context.Context, name string) verdict.Answer[tlsa.Record
 
 func (z *zone) TXT(ctx context.Context, name string) verdict.Answer[string] {
 	return answer(ctx, z, "TXT", name, z.txt)
+}
+
+func (z *zone) Private(ctx context.Context, name string, rrtype uint16) verdict.Answer[string] {
+	return answer(ctx, z, fmt.Sprint("TYPE", rrtype), name, z.private)
 }
 
 func (z *zone) count(kind string) int {

@@ -45,7 +45,7 @@ func plan() map[string]room {
 		"internal/socketmapd": {ours: []string{"internal/fairqueue", "internal/engine", "internal/explain", "internal/verdict", "internal/nexthop", "postfixmap"}, theirs: []string{"golang.org/x/time"}, why: "it spells rulings"},
 		"internal/milterd":    {ours: []string{"internal/explain", "internal/nexthop", "internal/verdict", "postfixmap"}, theirs: []string{"github.com/d--j/go-milter", "golang.org/x/time"}, why: "it judges recipients by reports, whoever makes them"},
 		"internal/postfix":    {theirs: []string{"std"}, why: "it asks Postfix, and decides nothing"},
-		"internal/config":     {ours: []string{"internal/verdict", "internal/nexthop", "postfixmap"}, theirs: []string{"github.com/BurntSushi/toml"}, why: "it reads settings and acts on none"},
+		"internal/config":     {ours: []string{"internal/verdict", "internal/nexthop", "internal/signal", "postfixmap"}, theirs: []string{"github.com/BurntSushi/toml"}, why: "it reads settings and acts on none"},
 		"internal/lifecycle":  {ours: []string{"postfixmap"}, theirs: []string{"github.com/coreos/go-systemd/v22"}, why: "it opens, signals and drains, and does not know what is served"},
 		"internal/daemon":     {ours: []string{"internal", "postfixmap"}, theirs: []string{"std"}, why: "it wires the rooms"},
 		"internal/world":      {ours: []string{"internal", "postfixmap"}, theirs: []string{"github.com/miekg/dns", "github.com/rogpeppe/go-internal", "github.com/google/go-cmp"}, why: "it is for tests"},

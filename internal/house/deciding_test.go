@@ -10,6 +10,7 @@ import (
 
 	"tlsverdict/internal/mtasts"
 	"tlsverdict/internal/nexthop"
+	"tlsverdict/internal/signal"
 	"tlsverdict/internal/tlsa"
 	"tlsverdict/internal/verdict"
 )
@@ -97,6 +98,17 @@ func withPrefix(f verdict.Facts) verdict.Facts {
 	return f
 }
 
+// withRecord adds a TXT record that is believed.
+func withRecord(f verdict.Facts, text string) verdict.Facts {
+	f.Rules.TXT, f.TXT = verdict.Enforce, found(verdict.Secure, text)
+	return f
+}
+
+const (
+	tlsRequired = "v=SMTPSTRICT1; tls=required"
+	webPKI      = tlsRequired + "; auth=webpki"
+)
+
 // holds reports a cell that Decide does not agree with.
 func holds(t *testing.T, where, want string, f verdict.Facts) {
 	t.Helper()
@@ -174,13 +186,73 @@ func TestDecidingSigned(t *testing.T) {
 		holds(t, where, row[4], f)
 		holds(t, where+", MTA-STS", row[5], withSTS(f))
 		holds(t, where+", prefix", row[5], withPrefix(f))
+		holds(t, where+", auth=webpki", row[5], withRecord(f, webPKI))
 		if len(set) == 1 {
 			alone := f
 			alone.Destination.Host, alone.MX = true, verdict.Answer[verdict.MX]{}
 			holds(t, where+", a single host", row[4], alone)
 			holds(t, where+", a single host, MTA-STS", row[5], withSTS(alone))
+			holds(t, where+", a single host, auth=webpki", row[5], withRecord(alone, webPKI))
 		}
 	}
+}
+
+// TestDecidingTLS: every mix of hosts behind signed MX records, where TLS is demanded.
+func TestDecidingTLS(t *testing.T) {
+	rows := table(t, "docs/deciding.md", "### Signed MX records, and TLS demanded")
+	cs := columns{{"usable"}, {"unusable"}, {"none"}, {"tlsa-failed", "address-failed"}, {"unsigned-dead"}}
+	for _, set := range subsets([]string{"usable", "unusable", "none", "tlsa-failed", "address-failed", "unsigned-dead", "gone"}) {
+		row, where := cs.row(t, rows, set), "TLS demanded, "+strings.Join(set, " and ")
+		f := withRecord(facts(verdict.Secure, set), tlsRequired)
+		holds(t, where, row[5], f)
+		f.Rules.DANE = verdict.ByFingerprint
+		holds(t, where+", fingerprints", strings.Replace(row[5], "dane-only", "fingerprint", 1), f)
+	}
+}
+
+// TestDecidingRecords: what the TXT record and the record type mean, whatever they are.
+func TestDecidingRecords(t *testing.T) {
+	unproven := found(verdict.Indeterminate, tlsRequired)
+	answers := map[string][]verdict.Answer[string]{
+		"secure, tls=required":                {found(verdict.Secure, tlsRequired)},
+		"secure, tls=required; auth=webpki":   {found(verdict.Secure, webPKI)},
+		"secure, two of them, or malformed":   {found(verdict.Secure, webPKI, tlsRequired), found(verdict.Secure, "v=SMTPSTRICT1; auth=webpki")},
+		"not signed":                          {found(verdict.Insecure, webPKI)},
+		"not there":                           {denied[string](verdict.NXDomain, verdict.Secure), denied[string](verdict.NoData, verdict.Insecure), found(verdict.Secure, "v=spf1 -all")},
+		"lookup failed, bogus, or unprovable": {verdict.Fail[string](verdict.Remote, "SERVFAIL"), {Outcome: verdict.Failed, Proof: verdict.Bogus, Failure: &verdict.Failure{}}, unproven},
+	}
+	for _, row := range table(t, "docs/deciding.md", "### The TXT record and the record type") {
+		if answers[row[0]] == nil {
+			t.Errorf("docs/deciding.md speaks of a record %q, which this test does not know", row[0])
+		}
+		for _, a := range answers[row[0]] {
+			for i, proof := range []verdict.Proof{verdict.Secure, verdict.Insecure} {
+				if row[1+i] == "" {
+					continue
+				}
+				f := facts(proof, []string{"none"})
+				f.Rules.TXT, f.TXT = verdict.Enforce, a
+				holds(t, row[0]+", TXT", row[1+i], f)
+				f.Rules.TXT, f.TXT = verdict.Off, verdict.Answer[string]{}
+				f.Rules.RR, f.RR = verdict.Enforce, asData(a)
+				holds(t, row[0]+", record type", row[1+i], f)
+			}
+		}
+		delete(answers, row[0])
+	}
+	for name := range answers {
+		t.Errorf("docs/deciding.md has no row for the record %q", name)
+	}
+}
+
+// asData makes the answer for a record type of one for a TXT record.
+func asData(a verdict.Answer[string]) verdict.Answer[string] {
+	var data []string
+	for _, text := range a.Records {
+		data = append(data, signal.RData(text))
+	}
+	a.Records = data
+	return a
 }
 
 // TestDecidingUnsigned: every mix of hosts behind unsigned MX records.
@@ -209,6 +281,7 @@ func TestDecidingFingerprints(t *testing.T) {
 		holds(t, where, row[6], f)
 		holds(t, where+", MTA-STS", row[7], withSTS(f))
 		holds(t, where+", prefix", row[7], withPrefix(f))
+		holds(t, where+", auth=webpki", row[7], withRecord(f, webPKI))
 
 		cs = columns{{"usable"}, {"unwritable"}, {"unusable"}, {"tlsa-failed"}, {"none"}, {"address-failed", "unsigned-dead"}}
 		row, where = cs.row(t, unsigned, set), "unsigned, fingerprints, "+strings.Join(set, " and ")

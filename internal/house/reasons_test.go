@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"go/ast"
 	"go/token"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -63,10 +64,12 @@ func chapters() []chapter {
 			{verdict.DANEAll, nothing},
 			{verdict.DANESome, nothing},
 			{verdict.DANERaised, "Nothing. The other hosts get no mail from you while this lasts."},
+			{verdict.DANERaisedTLS, "Nothing. The other hosts get no mail from you."},
 			{verdict.DANENarrowed, "Nothing. Hosts whose lookups fail get no mail from you while this lasts."},
 			{verdict.DANEEncrypt, nothing},
 			{verdict.DANEInsecureMX, "Below Postfix 3.7.13, set `smtp_tls_dane_insecure_mx_policy = dane`: see [Postfix](postfix.md#the-lines)."},
 			{verdict.DANENoHost, "Mail waits. See the reasons of each host above it."},
+			{verdict.DANEOrTLS, "Mail waits: as for the reason of that host above it. Until then an `[[override]]` lets mail out."},
 			{verdict.NoHostLeft, "Mail waits. See the reasons of each host above it."},
 			{verdict.Fingerprints, nothing + " See [Postfix](postfix.md#dane-without-a-validating-resolver)."},
 			{verdict.TLSAUnwritable, "See the reason after it."},
@@ -97,6 +100,10 @@ func chapters() []chapter {
 			{verdict.PrefixUnsigned, "Nothing. The domain's owner must sign the zone."},
 			{verdict.PrefixMixed, "Nothing. The domain's owner must name all MX hosts so."},
 		}},
+		{"The TXT record and the record type", slices.Concat(
+			recordAdvice("txt", "dig TXT _smtp-strict.DOMAIN", []verdict.Code{verdict.TXTWebPKI, verdict.TXTEncrypt, verdict.TXTAbsent, verdict.TXTFailed, verdict.TXTUnsigned, verdict.TXTInvalid, verdict.TXTObserved}),
+			recordAdvice("rr", "dig TYPE65400 DOMAIN", []verdict.Code{verdict.RRWebPKI, verdict.RREncrypt, verdict.RRAbsent, verdict.RRFailed, verdict.RRUnsigned, verdict.RRInvalid, verdict.RRObserved}),
+		)},
 		{"Implicit TLS", []advice{
 			{verdict.ImplicitPort, nothing + " You wrote `signals.implicit_tls = \"on\"`, and this is its port."},
 		}},
@@ -106,6 +113,25 @@ func chapters() []chapter {
 			{verdict.Unfinished, "Mail waits for the next attempt, which finds the answer. If it is often so, the resolver or the policy hosts are slow: see `took` in the log."},
 		}},
 	}
+}
+
+// recordAdvice is what an operator does about one of the two records that have the same
+// text: about its reasons, in the order that is written here.
+func recordAdvice(key, command string, codes []verdict.Code) []advice {
+	todo := []string{
+		nothing + " Hosts without such a certificate get no mail from you.",
+		nothing + " Hosts without TLS get no mail from you.",
+		nothing,
+		"Mail waits, unless the domain is not signed, the signal is only observed, or another one demands as much. Ask the same resolver: `" + command + "`. An answer to `" + strings.Replace(command, "dig", "dig +cd", 1) + "` alone means that the domain's signatures are broken. Until the owner has mended it an `[[override]]` lets mail out.",
+		"Nothing. The domain's owner must sign the zone, and that of every alias on the way.",
+		"Nothing. The text says what is wrong; the domain's owner must mend it.",
+		"You wrote `signals." + key + " = \"observe\"`.",
+	}
+	all := make([]advice, len(codes))
+	for i, c := range codes {
+		all[i] = advice{c, todo[i]}
+	}
+	return all
 }
 
 // codes returns every reason code that the source declares.

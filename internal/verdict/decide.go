@@ -22,7 +22,8 @@ import (
 //  6. TLSA records behind unsigned MX records: an enforced MTA-STS policy, else dane
 //  7. an enforced MTA-STS policy
 //  8. the prefix
-//  9. nothing
+//  9. the TXT record and the record type
+//  10. nothing
 //
 // On the port of implicit TLS no less than TLS is demanded; see implicit.go.
 //
@@ -35,6 +36,9 @@ func Decide(f Facts) Ruling {
 	d := decision{f: &f}
 	v, source := d.wrapped(d.ladder())
 	beside := d.beside(v)
+	if d.missing != FromNothing {
+		panic("verdict: a decision on a record that was never asked for, " + d.missing.String() + ": " + d.name())
+	}
 	return Ruling{
 		Verdict:     v,
 		Source:      source,
@@ -104,6 +108,10 @@ type decision struct {
 	byEnforcement, unwritten bool
 	// demanded is what demand found, once it was asked.
 	demanded *demanded
+	// missing is a record that was needed and never asked for.
+	missing Source
+	// also are the lifetimes of records that count.
+	also shortest
 }
 
 type demanded struct {
@@ -262,18 +270,22 @@ func (d *decision) dane() (Verdict, Source) {
 
 // daneSome answers "dane", unless another signal demands authentication of
 // every host: RFC 8461 §2 forbids that it overrides DANE, so neither is weakened,
-// and only hosts with usable TLSA records are left.
+// and only hosts with usable TLSA records are left. The same where it demands TLS only:
+// "dane" lets hosts without TLSA records do without.
 func (d *decision) daneSome(t *tally) (Verdict, Source) {
 	v, _ := d.demand()
 	if v == nil {
 		d.say(DANESome, d.name(), "")
 		return d.eachDANE(t)
 	}
-	detail := ""
-	if _, open := v.(Defer); open {
-		detail = "or may, which is not known yet"
+	switch v.(type) {
+	case Encrypt:
+		d.say(DANERaisedTLS, d.name(), "")
+	case Defer:
+		d.say(DANERaised, d.name(), "or may, which is not known yet")
+	default:
+		d.say(DANERaised, d.name(), "")
 	}
-	d.say(DANERaised, d.name(), detail)
 	return d.onlyDANE(t)
 }
 
@@ -304,6 +316,8 @@ func (d *decision) daneUnknown(t *tally) (Verdict, Source) {
 			d.say(DANENarrowed, d.name(), "")
 			return WebPKI{Hosts: hosts}, source
 		}
+	case Encrypt:
+		return d.encryptUnknown(t, source)
 	case Defer:
 		return v, source
 	default:
@@ -311,6 +325,18 @@ func (d *decision) daneUnknown(t *tally) (Verdict, Source) {
 	}
 	d.say(DANENoHost, d.name(), "")
 	return d.failed("the MX hosts of "+d.name()+" that may have TLSA records cannot be judged", t.failure()), FromDANE
+}
+
+// encryptUnknown is for TLS that another signal demands, beside hosts that may have TLSA
+// records. "encrypt" would have these used without them, and "dane" the others without
+// TLS; no line says both, so that mail waits for the lookup.
+func (d *decision) encryptUnknown(t *tally, source Source) (Verdict, Source) {
+	host := t.hidden()
+	if host < 0 {
+		return Encrypt{}, source // no host has TLSA records that count
+	}
+	d.say(DANEOrTLS, d.f.Hosts[host].Name, "")
+	return d.failed(d.f.Hosts[host].Name+" may have TLSA records that could not be looked up", t.hosts[host].failure), FromDANE
 }
 
 // allUnusable: RFC 7672 §2.2: TLS is mandatory and cannot be authenticated by
@@ -327,9 +353,18 @@ func (d *decision) allUnusable() (Verdict, Source) {
 // host, so DANE proves little; an enforced MTA-STS policy names the hosts and
 // goes first.
 func (d *decision) daneInsecureMX(t *tally) (Verdict, Source) {
-	if v, source := d.demand(); v != nil {
-		return v, source
+	v, source := d.demand()
+	if v == nil {
+		return d.daneAlone(t)
 	}
+	if _, ok := v.(Encrypt); ok {
+		return d.encryptInsecureMX(t, source)
+	}
+	return v, source
+}
+
+// daneAlone is rung 6 where nothing else demands anything.
+func (d *decision) daneAlone(t *tally) (Verdict, Source) {
 	if t.of(usable, unusable, uncertain) > 0 {
 		return d.optionalDANE(t)
 	}
@@ -340,6 +375,23 @@ func (d *decision) daneInsecureMX(t *tally) (Verdict, Source) {
 	return nil, FromNothing
 }
 
+// encryptInsecureMX is for TLS that another signal demands: what DANE comes to stays,
+// unless a host could then do without TLS.
+func (d *decision) encryptInsecureMX(t *tally, source Source) (Verdict, Source) {
+	said := len(d.reasons)
+	v, from := d.daneAlone(t)
+	switch v.(type) {
+	case Encrypt, Fingerprint, Defer:
+		return v, from
+	case DANE:
+		if t.of(plain, unreachable, uncertain) == 0 {
+			return v, from
+		}
+	}
+	d.reasons = d.reasons[:said]
+	return Encrypt{}, source
+}
+
 // demand returns what the signals beside DANE ask for, or nil. Several rungs may
 // ask; the reasons are given once.
 func (d *decision) demand() (Verdict, Source) {
@@ -347,6 +399,9 @@ func (d *decision) demand() (Verdict, Source) {
 		v, source := d.sts()
 		if v == nil {
 			v, source = d.prefix()
+		}
+		if v == nil {
+			v, source = d.records()
 		}
 		d.demanded = &demanded{v, source}
 	}
@@ -531,6 +586,9 @@ func (d *decision) lifetime(v Verdict, beside *STS) time.Duration {
 		}
 	}
 	addAnswer(&s, f.STS.Record)
+	if d.also.any {
+		s.add(d.also.ttl)
+	}
 	if p := f.STS.Policy; p != nil && (f.STS.Settled || beside != nil) {
 		s.add(p.Expires().Sub(f.Now))
 	}

@@ -480,6 +480,8 @@ func TestEveryCodeSpeaks(t *testing.T) {
 		TLSAAbsent, TLSAInsecure, TLSAFailed, DANEAll, DANESome, DANERaised, DANEEncrypt, DANEInsecureMX, DANENoHost, STSOff,
 		Fingerprints, NoFingerprints, DANEHidden, TLSAUnwritable, EncryptAll, InsecureEncrypt, InsecureUnused,
 		STSSkipped, STSAbsent, STSFailed, STSBogus, STSUnfinished, DANENarrowed, STSHeld, STSEnforce, STSTesting, STSNone, STSObserved, STSUnwritable, STSUnlisted,
+		TXTAbsent, TXTFailed, TXTUnsigned, TXTInvalid, TXTObserved, TXTEncrypt, TXTWebPKI, DANERaisedTLS, DANEOrTLS,
+		RRAbsent, RRFailed, RRUnsigned, RRInvalid, RRObserved, RREncrypt, RRWebPKI,
 		PrefixAll, PrefixObserved, PrefixUnsigned, PrefixMixed, NoHostLeft, NoProof, Unfinished, Nothing,
 	}
 	seen := make(map[string]bool)

@@ -34,6 +34,11 @@ type Facts struct {
 	Hosts []Host
 	// STS is what is known of the MTA-STS policy.
 	STS STSFacts
+	// TXT is the answer for the TXT record at _smtp-strict and the destination, RR
+	// that for the record type Rules.RRType at the destination itself, each record as
+	// the octets of its data; see package signal. Unasked where Rules has them off, and
+	// where they were not waited for; see Missing.
+	TXT, RR Answer[string]
 	// Own says why the MTA may have a way of its own for the destination, such as
 	// its own mailboxes, so that it must not be told another; empty where it has
 	// none. Looked into only where Promised returns hosts.
@@ -116,6 +121,9 @@ type Rules struct {
 	WithoutDNSSEC bool
 	STS           Mode
 	Prefix        Mode
+	TXT, RR       Mode
+	// RRType is the number of the record type.
+	RRType uint16
 	// DANE says how the MTA can hold a host to its TLSA records.
 	DANE Enforcement
 	// ImplicitPort is where TLS is spoken from the first byte; 0: nowhere.

@@ -1,6 +1,9 @@
 package verdict
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // Code names a step of a decision. Codes are stable: logs, "policyd explain",
 // the JSON dialect and the scenarios print them.
@@ -37,7 +40,9 @@ const (
 	DANEAll        Code = "dane-all"
 	DANESome       Code = "dane-some"
 	DANERaised     Code = "dane-raised"
+	DANERaisedTLS  Code = "dane-raised-tls"
 	DANENarrowed   Code = "dane-narrowed"
+	DANEOrTLS      Code = "dane-or-tls"
 	DANEEncrypt    Code = "dane-encrypt"
 	DANEInsecureMX Code = "dane-insecure-mx"
 	DANENoHost     Code = "dane-no-host"
@@ -68,6 +73,21 @@ const (
 	PrefixUnsigned Code = "prefix-unsigned"
 	PrefixMixed    Code = "prefix-mixed"
 
+	TXTAbsent   Code = "txt-absent"
+	TXTFailed   Code = "txt-failed"
+	TXTUnsigned Code = "txt-unsigned"
+	TXTInvalid  Code = "txt-invalid"
+	TXTObserved Code = "txt-observed"
+	TXTEncrypt  Code = "txt-encrypt"
+	TXTWebPKI   Code = "txt-webpki"
+	RRAbsent    Code = "rr-absent"
+	RRFailed    Code = "rr-failed"
+	RRUnsigned  Code = "rr-unsigned"
+	RRInvalid   Code = "rr-invalid"
+	RRObserved  Code = "rr-observed"
+	RREncrypt   Code = "rr-encrypt"
+	RRWebPKI    Code = "rr-webpki"
+
 	ImplicitPort Code = "implicit-port"
 
 	NoHostLeft Code = "no-host-left"
@@ -90,7 +110,7 @@ type Reason struct {
 // or this program's own rule does.
 func (c Code) Cite() string {
 	switch c {
-	case MXFailed, TLSAFailed, AliasFailed, HostFailed, DANENoHost, DANEHidden, NoHostLeft:
+	case MXFailed, TLSAFailed, AliasFailed, HostFailed, DANENoHost, DANEOrTLS, DANEHidden, NoHostLeft:
 		return "RFC 7672 §2.1.2"
 	case MXUnproven, HostUnproven, NoProof:
 		return "RFC 7672 §2.1.1"
@@ -123,7 +143,9 @@ func (c Code) Cite() string {
 	case STSUnwritable, STSUnlisted:
 		return "RFC 8461 §4.1"
 	case Overridden, OverrideIgnore, DNSSECOff, STSOff, Nothing, Unfinished,
-		PrefixAll, PrefixObserved, PrefixUnsigned, PrefixMixed, ImplicitPort:
+		PrefixAll, PrefixObserved, PrefixUnsigned, PrefixMixed, ImplicitPort, DANERaisedTLS,
+		TXTAbsent, TXTFailed, TXTUnsigned, TXTInvalid, TXTObserved, TXTEncrypt, TXTWebPKI,
+		RRAbsent, RRFailed, RRUnsigned, RRInvalid, RRObserved, RREncrypt, RRWebPKI:
 		return ""
 	}
 	panic(fmt.Sprintf("verdict: reason %q has no citation", string(c)))
@@ -198,6 +220,10 @@ func (c Code) conclusion() string {
 		return "some hosts have TLSA records: each is held to its own"
 	case DANERaised:
 		return "hosts without usable TLSA records are not used, since another signal demands authentication"
+	case DANERaisedTLS:
+		return "hosts without usable TLSA records are not used, since another signal demands TLS of all, which no line can say beside DANE"
+	case DANEOrTLS:
+		return "another signal demands TLS of all hosts, and this one may have TLSA records that could not be looked up: no line can say both"
 	case DANENarrowed:
 		return "only the hosts that provably have no usable TLSA records may be authenticated by the other signal"
 	case DANEEncrypt:
@@ -254,6 +280,10 @@ func (c Code) conclusion() string {
 		return "MX names begin with starttls- or smtps-, but the MX records are not signed: not believed"
 	case PrefixMixed:
 		return "only some MX names begin with starttls- or smtps-: not believed"
+	case TXTAbsent, TXTFailed, TXTUnsigned, TXTInvalid, TXTObserved, TXTEncrypt, TXTWebPKI:
+		return c.ofRecord("TXT record", "txt")
+	case RRAbsent, RRFailed, RRUnsigned, RRInvalid, RRObserved, RREncrypt, RRWebPKI:
+		return c.ofRecord("record of the private type", "rr")
 	case ImplicitPort:
 		return "on this port TLS is spoken from the first byte: it is mandatory, whatever else is demanded"
 	case NoHostLeft:
@@ -264,6 +294,27 @@ func (c Code) conclusion() string {
 		return "no verdict yet"
 	case Nothing:
 		return "nothing demands more than the MTA's own default"
+	}
+	panic(fmt.Sprintf("verdict: reason %q has no sentence", string(c)))
+}
+
+// ofRecord is the sentence of a code about the TXT record or the record type.
+func (c Code) ofRecord(what, word string) string {
+	switch strings.TrimPrefix(string(c), word+"-") {
+	case "absent":
+		return "no " + what + " demands strict TLS"
+	case "failed":
+		return "the " + what + " that may demand strict TLS could not be looked up"
+	case "unsigned":
+		return "a " + what + " demands strict TLS, but is not signed: not believed"
+	case "invalid":
+		return "the " + what + " for strict TLS is not believed"
+	case "observed":
+		return "a signed " + what + " demands strict TLS; it is only observed here"
+	case "encrypt":
+		return "a signed " + what + " demands TLS of every host"
+	case "webpki":
+		return "a signed " + what + " demands TLS, with certificates for the MX names"
 	}
 	panic(fmt.Sprintf("verdict: reason %q has no sentence", string(c)))
 }

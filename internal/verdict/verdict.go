@@ -129,6 +129,10 @@ const (
 	FromSTS
 	// FromPrefix: MX names with a prefix in a signed zone.
 	FromPrefix
+	// FromTXT: a TXT record in a signed zone.
+	FromTXT
+	// FromRR: a record of the project's own type in a signed zone.
+	FromRR
 	// FromImplicitTLS: the port alone, where TLS comes first.
 	FromImplicitTLS
 )
@@ -146,6 +150,10 @@ func (s Source) String() string {
 		return "mta-sts"
 	case FromPrefix:
 		return "prefix"
+	case FromTXT:
+		return "txt"
+	case FromRR:
+		return "rr"
 	case FromImplicitTLS:
 		return "implicit-tls"
 	}
