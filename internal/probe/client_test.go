@@ -307,6 +307,9 @@ func TestImplicit(t *testing.T) {
 				defer cancel()
 			}
 			r := c.Probe(ctx, p.target(Implicit))
+			if shown := tc.stage == 0 || tc.stage == Certificate || tc.stage == Dialogue; shown != (len(r.Chain) > 0) || !r.Offered {
+				t.Errorf("offered %v, %d certificates", r.Offered, len(r.Chain))
+			}
 			if tc.stage == 0 {
 				if r.Err != nil || r.By != ByWebPKI || r.Version < tls.VersionTLS12 || r.NotAfter.IsZero() || r.Address.Port() != p.port || r.Greeting == "" {
 					t.Errorf("%+v: %v", r, r.Err)
@@ -433,6 +436,9 @@ func TestStartTLS(t *testing.T) {
 			t.Parallel()
 			p := listen(t, tc.serve)
 			r := newClient(a).Probe(t.Context(), p.target(StartTLS))
+			if offered := tc.detail != "it does not offer STARTTLS"; r.Offered != offered {
+				t.Errorf("offered %v, want %v", r.Offered, offered)
+			}
 			if tc.stage != 0 {
 				if r.Err == nil || r.Err.Stage != tc.stage || !strings.Contains(r.Err.Detail, tc.detail) {
 					t.Errorf("%v, want %v %q", r.Err, tc.stage, tc.detail)

@@ -55,6 +55,7 @@ func (e *exchange) over(conn net.Conn) {
 }
 
 func (e *exchange) implicit(conn net.Conn) error {
+	e.result.Offered = true
 	if err := e.tls(conn); err != nil {
 		return err
 	}
@@ -79,6 +80,7 @@ func (e *exchange) startTLS(conn net.Conn) error {
 	if !offer.offers("STARTTLS") {
 		return e.bad("it does not offer STARTTLS")
 	}
+	e.result.Offered = true
 	if _, err := e.ask("STARTTLS", 220); err != nil {
 		return err
 	}
@@ -206,7 +208,7 @@ func (e *exchange) verify(cs tls.ConnectionState) error {
 		return e.refuse(errors.New("it shows no certificate"))
 	}
 	leaf := cs.PeerCertificates[0]
-	r.NotAfter = leaf.NotAfter
+	r.NotAfter, r.Chain = leaf.NotAfter, cs.PeerCertificates
 	if len(e.held.Records) > 0 {
 		// RFC 7672 §3.2.2: the base domain, and the name that led there.
 		shown := tlsa.Presented{Chain: cs.PeerCertificates, Names: []string{e.held.Base, r.Target.Host}, Now: time.Now()}

@@ -187,6 +187,7 @@ func (p *Prober) Run(ctx context.Context) {
 // one probes a host and keeps what came of it.
 func (p *Prober) one(ctx context.Context, n *entry) {
 	r := p.probe(ctx, n.target)
+	r.Chain = nil // of many hosts it would be much
 	change := p.keep(n, &r)
 	p.say(ctx, &r, change)
 	if p.cfg.Done != nil && (r.Err == nil || r.Err.again == 0) {

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"crypto/x509"
 	"fmt"
 	"net/netip"
 	"time"
@@ -77,6 +78,11 @@ type Result struct {
 	// what came in clear text, which the TLS that followed on the same connection
 	// vouches for no more than for anything else in clear text.
 	Greeting string
+	// Offered: the host offered TLS; on a port for implicit TLS it does so by being there.
+	Offered bool
+	// Chain is what the host showed, its own certificate first, whether it holds or not.
+	// A Prober does not keep it.
+	Chain []*x509.Certificate
 	// Version is that of TLS, as in crypto/tls; NotAfter the end of the certificate.
 	Version  uint16
 	NotAfter time.Time
