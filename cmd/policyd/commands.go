@@ -189,7 +189,7 @@ func newExplain(s streams) *cobra.Command {
 	var flags explainFlags
 	cmd := &cobra.Command{
 		Use:   "explain DEST",
-		Short: "say why: every fact, every reason, the verdict, and what the MTA is told",
+		Short: "say why: every fact, every reason, the verdict, and what each MTA is told",
 		Long: `Says why mail to a destination gets the TLS policy it gets: every fact with its
 DNSSEC status, every reason with the section it rests on, the verdict, and the
 line that each MTA gets. DEST is a domain, or a host in brackets, as in

@@ -821,6 +821,97 @@ func TestFailureHidesNoDigests(t *testing.T) {
 	}
 }
 
+// withPolicy is a domain with DANE, of whose enforced policy something is known, or not.
+func withPolicy(t *testing.T, d nexthop.Destination, known bool) verdict.Facts {
+	t.Helper()
+	f := danger(d)
+	f.Hosts = f.Hosts[:1]
+	f.Rules = verdict.Rules{STS: verdict.Enforce, DANE: verdict.Native}
+	f.STS = verdict.STSFacts{}
+	if known {
+		p, err := mtasts.ParsePolicy([]byte("version: STSv1\nmode: enforce\nmx: *.example.com\nmax_age: 1800\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		cached := mtasts.Cached{Domain: d.Name}.AfterSuccess(time.Now(), "1", p, 0)
+		f.STS.Policy = &cached
+	}
+	return f
+}
+
+// TestLearned: DANE did not wait for a policy; once there is one, the next asker sets off
+// a look, and those after it are told.
+func TestLearned(t *testing.T) {
+	var known atomic.Bool
+	s := &source{facts: func(_ context.Context, d nexthop.Destination) verdict.Facts { return withPolicy(t, d, known.Load()) }}
+	bubble(t, s, nil, func(t *testing.T, e *Engine) {
+		ask := func() *verdict.STS {
+			r := e.Rule(t.Context(), dest)
+			if _, ok := r.Verdict.(verdict.DANEOnly); !ok {
+				t.Fatal(r.Verdict)
+			}
+			synctest.Wait()
+			return r.Beside.Policy()
+		}
+		if p := ask(); p != nil {
+			t.Error(p)
+		}
+		known.Store(true)
+		e.Learned("other.example")
+		if p := ask(); p != nil || s.calls.Load() != 1 {
+			t.Errorf("without being told: %v, %d looks", p, s.calls.Load())
+		}
+		for range 3 {
+			e.Learned(dest.Name)
+		}
+		ask()
+		for range 3 {
+			if p := ask(); p == nil || p.Domain != dest.Name {
+				t.Error(p)
+			}
+		}
+		if n := s.calls.Load(); n != 2 {
+			t.Errorf("%d looks, want one more for the policy", n)
+		}
+	})
+}
+
+// TestLearnedConcernsDANE: who waited for the policy knows it already.
+func TestLearnedConcernsDANE(t *testing.T) {
+	s := answering(time.Hour)
+	bubble(t, s, nil, func(t *testing.T, e *Engine) {
+		e.Rule(t.Context(), dest)
+		e.Learned(dest.Name)
+		e.Rule(t.Context(), dest)
+		synctest.Wait()
+		if n := s.calls.Load(); n != 1 {
+			t.Errorf("%d looks", n)
+		}
+	})
+}
+
+// TestUnreadablePolicyHolds: that the store fails takes no policy away, nor makes it last
+// longer than it would have.
+func TestUnreadablePolicyHolds(t *testing.T) {
+	var failing atomic.Bool
+	s := &source{facts: func(_ context.Context, d nexthop.Destination) verdict.Facts { return withPolicy(t, d, !failing.Load()) }}
+	bubble(t, s, nil, func(t *testing.T, e *Engine) {
+		first := e.Rule(t.Context(), dest)
+		failing.Store(true)
+		time.Sleep(29 * time.Minute)
+		e.Rule(t.Context(), dest)
+		synctest.Wait()
+		r := e.Rule(t.Context(), dest)
+		if s.calls.Load() != 2 || r.Beside.Policy() == nil || r.Until.After(first.Until) {
+			t.Errorf("after %d looks: %v until %v, before until %v", s.calls.Load(), r.Beside.Policy(), r.Until, first.Until)
+		}
+		time.Sleep(2 * time.Minute)
+		if r := e.Rule(t.Context(), dest); r.Beside.Policy() != nil {
+			t.Error("a policy that has ended is told")
+		}
+	})
+}
+
 // TestSizeGrows: what a zone can make many of is counted.
 func TestSizeGrows(t *testing.T) {
 	x := &Explanation{Facts: danger(dest), Ruling: verdict.Ruling{Verdict: verdict.DANEOnly{}}}

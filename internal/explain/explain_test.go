@@ -73,6 +73,11 @@ func examples(t *testing.T) map[string]verdict.Facts {
 				},
 			}
 		}),
+		"dane-policy": with(func(f *verdict.Facts) {
+			f.STS = verdict.STSFacts{Policy: &cached}
+			f.MX.Records = f.MX.Records[:1]
+			f.Hosts = []verdict.Host{host("mx1.example.com", verdict.Secure, verdict.TLSALookup{Base: "mx1.example.com", Answer: found(verdict.Secure, good)})}
+		}),
 		"sts-held": with(func(f *verdict.Facts) {
 			f.MX.Proof = verdict.Insecure
 			f.STS = verdict.STSFacts{
@@ -103,7 +108,7 @@ func report(f verdict.Facts) *Report {
 	r := verdict.Decide(f)
 	x := &engine.Explanation{Facts: f, Ruling: r, InForce: engine.Ruled{Verdict: r.Verdict, Source: r.Source, Until: now.Add(r.TTL)}}
 	report := New(x)
-	report.Replies = map[string]string{"postfix": "OK as an example", "json": "OK"}
+	report.Replies = map[string]string{"postfix": "OK as an example", "exim": "OK level=example", "tls": "OK", "sts": "NOTFOUND "}
 	return report
 }
 

@@ -157,7 +157,8 @@ type TLSA struct {
 
 // STS is what is known of the MTA-STS policy.
 type STS struct {
-	// Settled is false where DANE decided before the lookups ended.
+	// Settled is false where DANE decided before the lookups ended; Policy is then
+	// what was known without them.
 	Settled bool     `json:"settled"`
 	Record  *Records `json:"record,omitempty"`
 	Policy  *Policy  `json:"policy,omitempty"`
@@ -375,7 +376,7 @@ func records[T any](a verdict.Answer[T], spell func(T) string) Records {
 
 func sts(f *verdict.Facts) *STS {
 	s := &f.STS
-	if !s.Settled && s.Record.Outcome == verdict.Unasked {
+	if !s.Settled && s.Record.Outcome == verdict.Unasked && s.Policy == nil {
 		if f.Rules.STS == verdict.Off || f.Override != nil {
 			return nil
 		}

@@ -2,6 +2,7 @@ package explain
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -250,7 +251,7 @@ func (t *text) sts(s *STS) {
 		t.print("  %-*s  %-*s%s\n", nameWidth, name, statusWidth, status, value)
 	}
 	switch {
-	case !s.Settled:
+	case !s.Settled && s.Policy == nil:
 		row("", t.paint(faint, "not waited for"))
 		return
 	case s.Policy == nil && s.Error == "":
@@ -264,6 +265,9 @@ func (t *text) sts(s *STS) {
 		}
 		row(p.Mode, value)
 		t.print("  %-*s  %-*s%s\n", nameWidth, "", statusWidth, "", t.paint(faint, "id "+p.ID+", fetched "+p.Fetched.Format(time.RFC3339)+", until "+p.Expires.Format(time.RFC3339)))
+	}
+	if !s.Settled {
+		t.print("  %-*s  %-*s%s\n", nameWidth, "", statusWidth, "", t.paint(faint, "known before; a newer one was not waited for"))
 	}
 	if s.Error != "" {
 		row("failed", t.paint(red, s.Error))
@@ -316,11 +320,33 @@ func (t *text) replies(replies map[string]string) {
 	width := 0
 	for name := range replies {
 		names = append(names, name)
-		width = max(width, len(name))
+		width = max(width, len(asker(name)))
 	}
-	slices.Sort(names)
-	t.print("\nwhat the MTA is told\n")
+	slices.SortFunc(names, func(a, b string) int {
+		return cmp.Or(cmp.Compare(place(a), place(b)), cmp.Compare(a, b))
+	})
+	t.print("\nwhat each MTA is told\n")
 	for _, name := range names {
-		t.print("  %-*s  %s\n", width, name, cut(strings.TrimSpace(replies[name]), 300))
+		t.print("  %-*s  %s\n", width, asker(name), cut(strings.TrimSpace(replies[name]), 300))
 	}
+}
+
+// asker is a map, and the MTA that asks it where the name does not say.
+func asker(mapName string) string {
+	switch mapName {
+	case "sts", "tls":
+		return mapName + " (Sendmail)"
+	}
+	return mapName
+}
+
+// place has the maps of one MTA stand together, Postfix's first.
+func place(mapName string) int {
+	switch mapName {
+	case "sts", "tls":
+		return 1
+	case "exim":
+		return 2
+	}
+	return 0
 }

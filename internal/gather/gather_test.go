@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -264,6 +265,55 @@ func TestDANEWaitsForNobody(t *testing.T) {
 			t.Error("a fetch that nobody waited for was lost")
 		}
 	})
+}
+
+// TestDANETakesThePolicyAlong: one that is kept, or that came in time, costs no wait;
+// of one that comes later the engine is told.
+func TestDANETakesThePolicyAlong(t *testing.T) {
+	for name, c := range map[string]struct {
+		kept    bool
+		slow    time.Duration
+		takes   time.Duration
+		known   bool
+		learned int
+	}{
+		"kept":                      {kept: true, slow: time.Hour, known: true},
+		"kept, the same":            {kept: true, known: true},
+		"fetched in time":           {takes: rtt, known: true, learned: 1},
+		"fetched later":             {takes: time.Minute, learned: 1},
+		"nobody knows":              {slow: time.Hour},
+		"kept, another is too late": {kept: true, slow: 2 * rtt, takes: time.Minute, known: true, learned: 1},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			z := hosts(2)
+			z.txt = map[string]verdict.Answer[string]{"_mta-sts." + domain: found(verdict.Secure, "v=STSv1; id=1;")}
+			if c.slow > 0 {
+				z.slow = map[string]time.Duration{"_mta-sts." + domain: c.slow}
+			}
+			r := newRig(z, &web{takes: c.takes, policy: enforced(t)})
+			var learned atomic.Int64
+			r.Policies.learned = func(string) { learned.Add(1) }
+			if c.kept {
+				id := "1"
+				if c.learned > 0 {
+					id = "0"
+					r.web.policy.Lines = append([]string{"mx: other.example.com"}, r.web.policy.Lines...)
+				}
+				r.store.put(mtasts.Cached{Domain: domain}.AfterSuccess(time.Now().Add(-time.Hour), id, enforced(t), 0))
+			}
+			f, took := r.facts(t)
+			if took != 3*rtt || f.STS.Settled || (f.STS.Policy != nil) != c.known {
+				t.Errorf("%s: took %v, settled: %v, policy: %v", name, took, f.STS.Settled, f.STS.Policy)
+			}
+			if p := verdict.Decide(f).Beside.Policy(); (p != nil) != c.known {
+				t.Errorf("%s: beside DANE: %v", name, p)
+			}
+			time.Sleep(2 * time.Minute)
+			if n := int(learned.Load()); n != c.learned {
+				t.Errorf("%s: learned %d times, want %d", name, n, c.learned)
+			}
+		})
+	}
 }
 
 // TestKnownPolicyAsksNoHost: rung 6 needs nothing of the hosts.
