@@ -436,6 +436,9 @@ func TestStartTLS(t *testing.T) {
 			t.Parallel()
 			p := listen(t, tc.serve)
 			r := newClient(a).Probe(t.Context(), p.target(StartTLS))
+			if r.Err != nil && errors.Is(r.Err, ErrNotOffered) == r.Offered {
+				t.Errorf("offered %v: %v", r.Offered, r.Err)
+			}
 			if offered := tc.detail != "it does not offer STARTTLS"; r.Offered != offered {
 				t.Errorf("offered %v, want %v", r.Offered, offered)
 			}

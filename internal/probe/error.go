@@ -16,6 +16,9 @@ import (
 // not public, or this host's own. Nothing was sent to it.
 var ErrRefused = errors.New("probe: this address is not connected to")
 
+// ErrNotOffered: the host speaks SMTP and does not offer STARTTLS.
+var ErrNotOffered = errors.New("probe: STARTTLS is not offered")
+
 // errVisited: the address was visited a moment ago.
 var errVisited = errors.New("probe: the address was visited a moment ago")
 

@@ -78,7 +78,7 @@ func (e *exchange) startTLS(conn net.Conn) error {
 		return err
 	}
 	if !offer.offers("STARTTLS") {
-		return e.bad("it does not offer STARTTLS")
+		return &Error{Stage: e.stage, Fault: verdict.Remote, Detail: "it does not offer STARTTLS", cause: ErrNotOffered}
 	}
 	e.result.Offered = true
 	if _, err := e.ask("STARTTLS", 220); err != nil {

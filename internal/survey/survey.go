@@ -13,12 +13,16 @@
 // preferred ones, each in a session of its own and so within the bounds of one
 // destination; the context bounds the time.
 //
+// With Probe set it also connects to those hosts, on the port that mail goes to and, where
+// their name promises it, on the one for implicit TLS.
+//
 // It caches nothing and stores nothing. It is not for the daemon: one survey asks several
 // times what a verdict needs.
 package survey
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"strconv"
 	"sync"
@@ -27,6 +31,7 @@ import (
 	"tlsverdict/internal/lint"
 	"tlsverdict/internal/mtasts"
 	"tlsverdict/internal/nexthop"
+	"tlsverdict/internal/probe"
 	"tlsverdict/internal/signal"
 	"tlsverdict/internal/tlsa"
 	"tlsverdict/internal/verdict"
@@ -42,7 +47,7 @@ type Session interface {
 	Close()
 }
 
-// Surveyor looks at domains. All fields are required.
+// Surveyor looks at domains. All fields are required but those about probes.
 type Surveyor struct {
 	// Facts gathers with DNSSEC, and without MTA-STS.
 	Facts func(context.Context, nexthop.Destination) verdict.Facts
@@ -50,6 +55,12 @@ type Surveyor struct {
 	Open func() Session
 	// Policy fetches the MTA-STS policy of a domain.
 	Policy func(ctx context.Context, domain string) (fetch.Seen, error)
+	// Probe connects to a mail server; nil where nothing is to be probed.
+	Probe func(context.Context, probe.Target) probe.Result
+	// Roots are the authorities that certificates may come from; nil means the system's.
+	Roots *x509.CertPool
+	// ImplicitPort is the one for implicit TLS.
+	ImplicitPort uint16
 }
 
 // Look learns all that lint.Check reads of a destination.
@@ -64,9 +75,17 @@ func (s *Surveyor) Look(ctx context.Context, d nexthop.Destination) lint.Evidenc
 	e.Facts = s.Facts(ctx, d)
 	e.Hosts = make([]lint.Host, len(e.Facts.Hosts))
 	for i := range min(MaxHosts, len(e.Hosts)) {
-		wg.Go(func() { e.Hosts[i] = s.host(ctx, d, &e.Facts.Hosts[i]) })
+		h := &e.Facts.Hosts[i]
+		names := elsewhere(d.Port, h.Name)
+		if i == 0 && h.Name != d.Name {
+			names = append(names, owner(d.Port)+d.Name) // for all hosts
+		}
+		wg.Go(func() { e.Hosts[i] = s.host(ctx, d.Port, h, names) })
 	}
 	wg.Wait()
+	if s.Probe != nil {
+		s.probes(ctx, &e)
+	}
 	return e
 }
 
@@ -101,7 +120,7 @@ func (s *Surveyor) policy(ctx context.Context, domain string) lint.STS {
 }
 
 // host asks about one MX host what no sender asks.
-func (s *Surveyor) host(ctx context.Context, d nexthop.Destination, h *verdict.Host) lint.Host {
+func (s *Surveyor) host(ctx context.Context, port uint16, h *verdict.Host, names []string) lint.Host {
 	session := s.Open()
 	defer session.Close()
 	var (
@@ -109,9 +128,8 @@ func (s *Surveyor) host(ctx context.Context, d nexthop.Destination, h *verdict.H
 		wg   sync.WaitGroup
 	)
 	if len(h.TLSA) == 0 {
-		wg.Go(func() { more.Unsigned = session.TLSA(ctx, owner(d.Port)+h.Name) })
+		wg.Go(func() { more.Unsigned = session.TLSA(ctx, owner(port)+h.Name) })
 	}
-	names := elsewhere(d, h.Name)
 	more.Misplaced = make([]lint.Misplaced, len(names))
 	for i, name := range names {
 		wg.Go(func() { more.Misplaced[i] = lint.Misplaced{Owner: name, Answer: session.TLSA(ctx, name)} })
@@ -123,16 +141,12 @@ func (s *Surveyor) host(ctx context.Context, d nexthop.Destination, h *verdict.H
 // owner is what the name of TLSA records begins with (RFC 6698 §3).
 func owner(port uint16) string { return "_" + strconv.Itoa(int(port)) + "._tcp." }
 
-// elsewhere lists where people put TLSA records by mistake: without one underscore or
-// both, for the ports of clients, and at the domain in place of its MX host.
-func elsewhere(d nexthop.Destination, host string) []string {
-	port := strconv.Itoa(int(d.Port))
-	names := []string{
+// elsewhere lists where people put the TLSA records of a host by mistake: without one
+// underscore or both, for the ports of clients, and without a port.
+func elsewhere(number uint16, host string) []string {
+	port := strconv.Itoa(int(number))
+	return []string{
 		port + "._tcp." + host, "_" + port + ".tcp." + host, port + ".tcp." + host,
 		owner(465) + host, owner(587) + host, "_tcp." + host, host,
 	}
-	if !d.Host && host != d.Name {
-		names = append(names, owner(d.Port)+d.Name)
-	}
-	return names
 }
