@@ -36,6 +36,7 @@ type lab struct {
 	hanging  net.Listener    // those that are not, but seem so
 	hung     <-chan net.Conn // connections to them
 	policyd  *policyd
+	page     *page // that all labs write
 }
 
 // TestLab runs every outcome against every mail server, several at once.
@@ -46,6 +47,12 @@ func TestLab(t *testing.T) {
 	}
 	shell, setupOfShell, _ := strings.Cut(os.Getenv("TLSVERDICT_LAB_SHELL"), "/")
 	boxes, binary := setUp(t, shell)
+	outcomes := new(page)
+	t.Cleanup(func() { // when all mail servers are through
+		if shell == "" {
+			outcomes.compare(t)
+		}
+	})
 	for _, b := range boxes {
 		if shell != "" {
 			newLab(t, b, binary).shell(t, setupOfShell)
@@ -54,6 +61,7 @@ func TestLab(t *testing.T) {
 		t.Run(b.name, func(t *testing.T) {
 			t.Parallel()
 			l := newLab(t, b, binary)
+			l.page = outcomes
 			for _, s := range b.setups() {
 				t.Run(s.name, func(t *testing.T) {
 					l.start(t, s)

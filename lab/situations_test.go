@@ -27,6 +27,7 @@ type situation struct {
 	// when the act is over and the queue is tried again; empty where the act changes
 	// nothing.
 	ends, later byServer
+	notes       byServer // why an end is another than one would think
 
 	// mayReturn says that there is nobody to wait for: returned to its sender is right.
 	mayReturn bool
@@ -229,19 +230,19 @@ func shared(name, title string, strict, lax, host string) situation {
 }
 
 func situationsShared() []situation {
-	good := shared("shared-good", "one message to a domain with MTA-STS and one without, the same MX host; its certificate is good",
+	good := shared("shared-good", "one message to a domain with MTA-STS and one without, with the same MX host: its certificate is good",
 		"strictgood.example", "laxgood.example", "good.provider.example")
 	good.ends = everywhere(to(authenticated, good.by[0]), to(encrypted, good.by[0]))
-	bad := shared("shared-bad", "the same, and its certificate is self-signed",
+	bad := shared("shared-bad", "one message to a domain with MTA-STS and one without, with the same MX host: its certificate is self-signed",
 		"strictbad.example", "laxbad.example", "bad.provider.example")
 	bad.ends = everywhere(waits, to(encrypted, bad.by[0]))
 	// The same the other way round: who is named first decides which session is opened first.
-	swapped := shared("shared-bad-swapped", "the same, the domain without named first",
+	swapped := shared("shared-bad-swapped", "one message to a domain without MTA-STS and one with, with the same MX host: its certificate is self-signed",
 		"laxworse.example", "strictworse.example", "worse.provider.example")
 	slices.Reverse(swapped.verdict)
 	slices.Reverse(swapped.needs)
 	swapped.ends = everywhere(to(encrypted, swapped.by[0]), waits)
-	stripped := shared("shared-stripped", "the same, a good certificate, and STARTTLS is stripped",
+	stripped := shared("shared-stripped", "one message to a domain with MTA-STS and one without, with the same MX host: STARTTLS is stripped",
 		"strictgood.example", "laxgood.example", "good.provider.example")
 	stripped.when = "stripped"
 	stripped.ends = everywhere(waits, to(clear, stripped.by[0]))

@@ -111,6 +111,9 @@ func (l *lab) conclude(t *testing.T, s situation, want string, over func(end str
 			t.Errorf("%s: %v", recipient, err)
 		}
 	}
+	if s.later == nil || want == s.ends.of(l.box) {
+		l.page.note(s.name, l.box, l.lines(s.recipients(l.setup)))
+	}
 	got := strings.Join(ends, "; ")
 	if got != want {
 		t.Errorf("%q, want %q", got, want)
@@ -118,6 +121,17 @@ func (l *lab) conclude(t *testing.T, s situation, want string, over func(end str
 	if t.Failed() {
 		l.tell(t, s)
 	}
+}
+
+// lines returns what the mail server has logged of its last attempts to deliver.
+func (l *lab) lines(recipients []string) []string {
+	var all []string
+	for _, recipient := range recipients {
+		if attempts := l.program.attempts(recipient); len(attempts) > 0 {
+			all = append(all, attempts[len(attempts)-1].lines...)
+		}
+	}
+	return all
 }
 
 // end returns what has become of the mail to a recipient by the mail server's own
