@@ -174,7 +174,7 @@ type Engine struct {
 	// start is where the clock begins. It has a monotonic reading, so that setting the
 	// wall clock neither prolongs nor ends a verdict.
 	start   time.Time
-	cache   *otter.Cache[nexthop.Destination, *entry]
+	cache   *verdicts
 	why     *otter.Cache[nexthop.Destination, *Explanation]
 	flights singleflight.Group
 	places  *fairqueue.Queue
@@ -182,6 +182,8 @@ type Engine struct {
 	// epoch counts the calls of Forget and Reconsider: a flight that began before
 	// one may rest on what was forgotten, and is not kept.
 	epoch atomic.Uint64
+	// ports are those that were ever asked for.
+	ports portSet
 	// crowd limits the records of refused flights.
 	crowd  rate.Sometimes
 	base   context.Context
@@ -206,17 +208,11 @@ func New(cfg Config) (*Engine, error) {
 	e.places = fairqueue.New(cfg.Flights, waitingPerFlight*cfg.Flights)
 	e.starts = fairqueue.New(startsPerCPU*runtime.GOMAXPROCS(0), cfg.Flights)
 	var err error
-	e.cache, err = otter.New(&otter.Options[nexthop.Destination, *entry]{
-		MaximumWeight: uint64(cfg.Entries),
-		Weigher: func(_ nexthop.Destination, n *entry) uint32 {
-			return weight(size(n.verdict)+besideSize(n.beside), entryUnit, cfg.Entries)
-		},
-		ExpiryCalculator: otter.ExpiryWritingFunc(func(n otter.Entry[nexthop.Destination, *entry]) time.Duration {
-			return n.Value.until - e.clock()
-		}),
+	e.cache, err = newVerdicts(cfg.Entries, e.start, func(n *entry) uint32 {
+		return weight(size(n.verdict)+besideSize(n.beside), entryUnit, cfg.Entries)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("engine: cache: %w", err)
+		return nil, err
 	}
 	e.why, err = otter.New(&otter.Options[nexthop.Destination, *Explanation]{
 		MaximumWeight: uint64(min(explanations, cfg.Entries)),
@@ -228,13 +224,14 @@ func New(cfg Config) (*Engine, error) {
 		return nil, fmt.Errorf("engine: cache of explanations: %w", err)
 	}
 	e.base, e.stop = context.WithCancel(context.Background())
+	go e.cache.sweep(e.base)
 	return e, nil
 }
 
 // Close ends the flights under way; their askers are told to come back.
 func (e *Engine) Close() {
 	e.stop()
-	e.cache.StopAllGoroutines()
+	e.cache.close()
 	e.why.StopAllGoroutines()
 }
 
@@ -242,7 +239,7 @@ func (e *Engine) Close() {
 func (e *Engine) Stats() Stats {
 	return Stats{
 		Hits: e.counts.hits.Load(), Misses: e.counts.misses.Load(), Refreshes: e.counts.refreshes.Load(),
-		Busy: e.counts.busy.Load(), Panics: e.counts.panics.Load(), Entries: e.cache.EstimatedSize(),
+		Busy: e.counts.busy.Load(), Panics: e.counts.panics.Load(), Entries: e.cache.size(),
 	}
 }
 
@@ -258,12 +255,8 @@ func (e *Engine) Rule(ctx context.Context, d nexthop.Destination) Ruled {
 
 // Cached returns the verdict that is in force, if one is known. It never waits.
 func (e *Engine) Cached(d nexthop.Destination) (Ruled, bool) {
-	n, ok := e.cache.GetIfPresent(d)
+	n, now, ok := e.cache.get(d)
 	if !ok {
-		return Ruled{}, false
-	}
-	now := e.clock()
-	if now >= n.until {
 		return Ruled{}, false
 	}
 	e.counts.hits.Add(1)
@@ -300,17 +293,13 @@ func (e *Engine) Explain(ctx context.Context, d nexthop.Destination) *Explanatio
 	return e.join(ctx, d)
 }
 
-// Forget drops what is kept of a name, as a domain and as a host, on every port,
-// because it is known to have changed. A flight under way is not kept. It visits
-// all verdicts: call it for a change, not for a possibility.
+// Forget drops what is kept of a name, as a domain and as a host, on every port that
+// was ever asked for, because it is known to have changed. A flight under way is not kept.
 func (e *Engine) Forget(name string) {
 	e.epoch.Add(1)
-	for _, host := range []bool{false, true} {
-		e.forget(nexthop.Destination{Name: name, Port: nexthop.SMTPPort, Host: host})
-	}
-	for d := range e.cache.Keys() {
-		if d.Name == name {
-			e.forget(d)
+	for port := range e.ports.all() {
+		for _, host := range []bool{false, true} {
+			e.forget(nexthop.Destination{Name: name, Port: port, Host: host})
 		}
 	}
 }
@@ -319,7 +308,7 @@ func (e *Engine) Forget(name string) {
 // that has changed. A flight under way is not kept.
 func (e *Engine) Reconsider() {
 	e.epoch.Add(1)
-	for d, n := range e.cache.All() {
+	for d, n := range e.cache.all() {
 		if n.byEnforcement {
 			e.forget(d)
 		}
@@ -336,7 +325,7 @@ func (e *Engine) Reconsider() {
 func (e *Engine) Learned(domain string) {
 	for _, host := range []bool{false, true} {
 		d := nexthop.Destination{Name: domain, Port: nexthop.SMTPPort, Host: host}
-		if n, ok := e.cache.GetIfPresent(d); ok && n.source == verdict.FromDANE {
+		if n, _, ok := e.cache.get(d); ok && n.source == verdict.FromDANE {
 			n.renewal.CompareAndSwap(atRefresh, atOnce)
 		}
 	}
@@ -344,12 +333,13 @@ func (e *Engine) Learned(domain string) {
 
 func (e *Engine) forget(d nexthop.Destination) {
 	e.flights.Forget(d.String())
-	e.cache.Invalidate(d)
+	e.cache.drop(d)
 	e.why.Invalidate(d)
 }
 
 // fly starts a flight for d on a client's account, unless one is under way.
 func (e *Engine) fly(d nexthop.Destination, client string) <-chan singleflight.Result {
+	e.ports.add(d.Port)
 	return e.flights.DoChan(d.String(), func() (any, error) { return e.work(d, client), nil })
 }
 
@@ -418,7 +408,7 @@ func (e *Engine) pause(d time.Duration) {
 func (e *Engine) nothing(d nexthop.Destination, text string, epoch uint64) *Explanation {
 	x := e.unkept(d, verdict.Defer{Fault: verdict.Ours, Text: text})
 	now := e.clock()
-	if old, ok := e.holds(d, now); ok {
+	if old, _, ok := e.cache.get(d); ok {
 		x.InForce = e.ruled(old)
 		e.set(d, postponed(old, now), epoch)
 	}
@@ -449,7 +439,7 @@ func (e *Engine) keep(d nexthop.Destination, x *Explanation, epoch uint64) {
 		verdict: x.Ruling.Verdict, beside: x.Ruling.Beside, source: x.Ruling.Source, byEnforcement: x.Ruling.ByEnforcement,
 		until: now + life, refresh: now + again,
 	}
-	if old, ok := e.holds(d, now); ok {
+	if old, _, ok := e.cache.get(d); ok {
 		unknown := x.Facts.STS.Policy == nil && !x.Facts.STS.Settled
 		switch {
 		case x.Ruling.Provisional && laxer(n.verdict, old.verdict):
@@ -471,21 +461,15 @@ func (e *Engine) keep(d nexthop.Destination, x *Explanation, epoch uint64) {
 // Forget counts first and drops then, so that one of the two sees the other.
 func (e *Engine) set(d nexthop.Destination, n *entry, epoch uint64) {
 	if e.clock() < n.until {
-		e.cache.Set(d, n)
+		e.cache.set(d, n)
 	} else {
 		// A TTL of 0: it was the answer to those who wait, and to nobody else.
-		e.cache.Invalidate(d)
+		e.cache.drop(d)
 	}
 	if e.epoch.Load() != epoch {
-		e.cache.Invalidate(d)
+		e.cache.drop(d)
 		e.why.Invalidate(d)
 	}
-}
-
-// holds returns the verdict that is in force.
-func (e *Engine) holds(d nexthop.Destination, now time.Duration) (*entry, bool) {
-	n, ok := e.cache.GetIfPresent(d)
-	return n, ok && now < n.until
 }
 
 // postponed is a verdict whose refresh came to nothing: it holds to its end, and

@@ -648,7 +648,7 @@ func TestHeavyVerdictIsKept(t *testing.T) {
 		if r := e.Rule(t.Context(), dest); r.Verdict.Name() != "secure" {
 			t.Fatal(r.Verdict.Name())
 		}
-		e.cache.CleanUp()
+		e.cache.tidy()
 	}
 	if n := s.calls.Load(); n != 1 {
 		t.Errorf("worked out %d times", n)

@@ -20,11 +20,11 @@ func bytesPerEntry(t testing.TB, domains int) float64 {
 	now := e.clock()
 	for i := range domains {
 		d := nexthop.Destination{Name: fmt.Sprintf("mail-domain-%d.example", i), Port: 25}
-		e.cache.Set(d, &entry{verdict: verdict.NoPolicy{}, until: now + time.Hour, refresh: now + 48*time.Minute})
+		e.cache.set(d, &entry{verdict: verdict.NoPolicy{}, until: now + time.Hour, refresh: now + 48*time.Minute})
 	}
-	e.cache.CleanUp()
+	e.cache.tidy()
 	after := heap()
-	if n := e.cache.EstimatedSize(); n < domains*9/10 {
+	if n := e.cache.size(); n < domains*9/10 {
 		t.Fatalf("%d of %d domains are kept", n, domains)
 	}
 	runtime.KeepAlive(e)
