@@ -2,11 +2,16 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"slices"
+	"strings"
+
+	"tlsverdict/internal/verdict"
 )
 
 const (
@@ -72,7 +77,18 @@ func (d *daemon) runtime() {
 		"connections", s.Open, "requests", s.Requests, "shed", s.Shed, "refused", s.Refused, "malformed", s.Malformed,
 		"unfinished", s.Unfinished, "unread", s.Unread,
 		"verdicts", e.Entries, "hits", e.Hits, "misses", e.Misses, "refreshes", e.Refreshes, "busy", e.Busy,
+		"observed", e.Observed, "signals", signals(e.Signals),
 		"store_waiting", st.Waiting, "store_failures", st.Failures)
+}
+
+// signals writes what was seen of signals, sorted: "prefix-mixed=2 txt-observed=1".
+func signals(seen map[verdict.Code]uint64) string {
+	var words []string
+	for code, n := range seen {
+		words = append(words, fmt.Sprintf("%s=%d", code, n))
+	}
+	slices.Sort(words)
+	return strings.Join(words, " ")
 }
 
 // countFiles returns how many descriptors are open, -1 where the system does not say.

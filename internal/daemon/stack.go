@@ -92,7 +92,7 @@ func NewStack(cfg *config.Config, st *store.Store, through Network, log *slog.Lo
 		Gather: g.Facts, Enforcement: mta.enforcement, Rules: cfg.Rules(), Entries: cfg.Cache.Entries,
 		Override: func(name string) *verdict.Override { return cfg.Overrides.Active(name, time.Now()) },
 		MinTTL:   cfg.Cache.MinTTL, MaxTTL: cfg.Cache.MaxTTL, RefreshAhead: cfg.Cache.RefreshAhead,
-		Flights: maxFlights, Log: log,
+		Flights: maxFlights, Observe: cfg.Mode == verdict.Observe, Log: log,
 	})
 	if err != nil {
 		return nil, err

@@ -94,6 +94,9 @@ type Config struct {
 	// it calls Reconsider. It may wait until that is known, within the bounds of
 	// ctx. Optional: then what Gather returns holds.
 	Enforcement func(ctx context.Context) verdict.Enforcement
+	// Observe says that MTAs are told of no policy, so that every verdict is one that
+	// is only observed.
+	Observe bool
 	// Told is told of each ruling with hosts that promise implicit TLS, once Cached
 	// has it. It must not wait, nor call the engine but for Cached and Prepare.
 	// Optional.
@@ -189,6 +192,8 @@ type Engine struct {
 	base   context.Context
 	stop   context.CancelFunc
 	counts counters
+	// seen is told of each ruling.
+	seen *observer
 }
 
 type counters struct {
@@ -198,6 +203,11 @@ type counters struct {
 // Stats is a snapshot of an Engine's counters.
 type Stats struct {
 	Hits, Misses, Refreshes, Busy, Panics uint64
+	// Observed are the rulings that would have been answered otherwise if nothing were
+	// only observed. Signals counts the rulings that tell of a signal without a
+	// standard, believed or not, by reason.
+	Observed uint64
+	Signals  map[verdict.Code]uint64
 	// Entries is about how many verdicts are kept.
 	Entries int
 }
@@ -223,6 +233,9 @@ func New(cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("engine: cache of explanations: %w", err)
 	}
+	if e.seen, err = newObserver(cfg.Observe, cfg.Log); err != nil {
+		return nil, fmt.Errorf("engine: cache of what was observed: %w", err)
+	}
 	e.base, e.stop = context.WithCancel(context.Background())
 	go e.cache.sweep(e.base)
 	return e, nil
@@ -233,14 +246,17 @@ func (e *Engine) Close() {
 	e.stop()
 	e.cache.close()
 	e.why.StopAllGoroutines()
+	e.seen.said.StopAllGoroutines()
 }
 
 // Stats returns the counters.
 func (e *Engine) Stats() Stats {
-	return Stats{
+	s := Stats{
 		Hits: e.counts.hits.Load(), Misses: e.counts.misses.Load(), Refreshes: e.counts.refreshes.Load(),
 		Busy: e.counts.busy.Load(), Panics: e.counts.panics.Load(), Entries: e.cache.size(),
 	}
+	e.seen.stats(&s)
+	return s
 }
 
 // Rule returns how strict TLS must be for d. When ctx ends first the answer is a
@@ -390,6 +406,7 @@ func (e *Engine) work(d nexthop.Destination, client string) (x *Explanation) {
 	x.Ruling = verdict.Decide(x.Facts)
 	e.keep(d, x, epoch)
 	e.say(d, x)
+	e.seen.see(d, &x.Ruling)
 	return x
 }
 

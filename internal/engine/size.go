@@ -70,7 +70,10 @@ func (x *Explanation) size() int {
 	if p := x.Facts.STS.Policy; p != nil {
 		n += lengths(p.Policy.Lines) + record*len(p.Policy.MX)
 	}
-	return n + lengths(x.Facts.STS.Record.Records)
+	if x.Ruling.Would != nil {
+		n += size(x.Ruling.Would.Verdict)
+	}
+	return n + lengths(x.Facts.STS.Record.Records) + lengths(x.Facts.TXT.Records) + lengths(x.Facts.RR.Records)
 }
 
 func lengths(list []string) int {

@@ -15,6 +15,7 @@ import (
 	"tlsverdict/internal/engine"
 	"tlsverdict/internal/mtasts"
 	"tlsverdict/internal/nexthop"
+	"tlsverdict/internal/signal"
 	"tlsverdict/internal/tlsa"
 	"tlsverdict/internal/verdict"
 )
@@ -91,6 +92,19 @@ func examples(t *testing.T) map[string]verdict.Facts {
 		"prefix": with(func(f *verdict.Facts) {
 			f.MX = found(verdict.Secure, verdict.MX{Preference: 10, Host: "starttls-mx.example.com"})
 			f.Hosts = []verdict.Host{host("starttls-mx.example.com", verdict.Secure, verdict.TLSALookup{Base: "starttls-mx.example.com", Answer: absent[tlsa.Record](verdict.Secure)})}
+		}),
+		"strict": with(func(f *verdict.Facts) {
+			f.Rules.TXT, f.Rules.RR, f.Rules.RRType = verdict.Enforce, verdict.Enforce, signal.DefaultRRType
+			f.MX = found(verdict.Secure, verdict.MX{Preference: 10, Host: "mx1.example.com"})
+			f.Hosts = []verdict.Host{host("mx1.example.com", verdict.Insecure)}
+			f.TXT = found(verdict.Secure, "v=spf1 -all", "v=SMTPSTRICT1; tls=required")
+			f.RR = found(verdict.Secure, signal.RData("v=SMTPSTRICT1; tls=required; auth=webpki"), "\x01\xff")
+		}),
+		"observed": with(func(f *verdict.Facts) {
+			f.Rules.TXT, f.Rules.RR, f.Rules.RRType = verdict.Observe, verdict.Observe, signal.DefaultRRType
+			f.MX = found(verdict.Secure, verdict.MX{Preference: 10, Host: "starttls-mx1.example.com"}, verdict.MX{Preference: 20, Host: "mx2.example.com"})
+			f.Hosts = []verdict.Host{host("starttls-mx1.example.com", verdict.Insecure), host("mx2.example.com", verdict.Insecure)}
+			f.TXT = found(verdict.Secure, "v=SMTPSTRICT1; tls=required; auth=webpki")
 		}),
 		"null-mx": with(func(f *verdict.Facts) { f.MX = found(verdict.Secure, verdict.MX{}) }),
 		"bogus": with(func(f *verdict.Facts) {

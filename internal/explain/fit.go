@@ -105,10 +105,14 @@ func (r *Report) shorten(b bound) {
 	if r.Pending != nil {
 		r.text(b, &r.Pending.Error)
 	}
+	r.shortenObserved(b)
 	r.shortenReasons(b)
 	f := &r.Facts
 	r.text(b, &f.Override)
 	f.Hosts = shortList(r, f.Hosts, b.list, &f.HostsLeftOut)
+	for i := range f.Strict {
+		r.shortenRecords(b, &f.Strict[i].Records)
+	}
 	f.Signals = shortList(r, f.Signals, b.list, &f.SignalsLeftOut)
 	r.texts(b, f.Signals)
 	f.Chain = shortList(r, f.Chain, b.list, &f.ChainLeftOut)

@@ -51,9 +51,12 @@ type Report struct {
 	Error string `json:"error,omitempty"`
 	// Pending is a newer ruling that met a failure, so that it is not answered
 	// while the earlier one holds. Reasons and Facts are then those of Pending.
-	Pending        *Pending `json:"pending,omitempty"`
-	Reasons        []Reason `json:"reasons"`
-	ReasonsLeftOut int      `json:"reasons_left_out,omitempty"`
+	Pending *Pending `json:"pending,omitempty"`
+	// Observed is what would be answered if nothing were only observed; nil where
+	// that is the same.
+	Observed       *Observed `json:"observed,omitempty"`
+	Reasons        []Reason  `json:"reasons"`
+	ReasonsLeftOut int       `json:"reasons_left_out,omitempty"`
 	// ReasonsOf is "pending" where Reasons and Facts are not those of Verdict;
 	// empty otherwise.
 	ReasonsOf string `json:"reasons_of,omitempty"`
@@ -91,13 +94,15 @@ type Reason struct {
 
 // Facts is what was learned. What was not asked for is left out.
 type Facts struct {
-	Override       string   `json:"override,omitempty"`
-	MX             *MX      `json:"mx,omitempty"`
-	Hosts          []Host   `json:"hosts,omitempty"`
-	HostsLeftOut   int      `json:"hosts_left_out,omitempty"`
-	STS            *STS     `json:"mta_sts,omitempty"`
-	Signals        []string `json:"signals,omitempty"`
-	SignalsLeftOut int      `json:"signals_left_out,omitempty"`
+	Override     string `json:"override,omitempty"`
+	MX           *MX    `json:"mx,omitempty"`
+	Hosts        []Host `json:"hosts,omitempty"`
+	HostsLeftOut int    `json:"hosts_left_out,omitempty"`
+	STS          *STS   `json:"mta_sts,omitempty"`
+	// Strict are the TXT record and the record type, as far as they are on.
+	Strict         []StrictRecord `json:"strict,omitempty"`
+	Signals        []string       `json:"signals,omitempty"`
+	SignalsLeftOut int            `json:"signals_left_out,omitempty"`
 	// Chain is how DNSSEC proves the answers above, or where it breaks: one step a
 	// line, each once, from the trust anchor down. Empty where a resolver validates.
 	Chain        []string `json:"chain,omitempty"`
@@ -197,8 +202,9 @@ func New(x *engine.Explanation) *Report {
 		r.ReasonsOf = "pending"
 	}
 	for _, reason := range x.Ruling.Reasons {
-		r.Reasons = append(r.Reasons, Reason{Code: string(reason.Code), Cite: cite(reason.Code), Subject: reason.Subject, Text: reason.Text()})
+		r.Reasons = append(r.Reasons, told(reason))
 	}
+	r.Observe(x.Ruling.Would, "")
 	r.shorten(bounds()[0])
 	return r
 }
@@ -294,7 +300,7 @@ func match(v verdict.Verdict) []string {
 }
 
 func facts(f *verdict.Facts) Facts {
-	out := Facts{STS: sts(f), Signals: signals(f), Chain: chain(f)}
+	out := Facts{STS: sts(f), Strict: strict(f), Signals: signals(f), Chain: chain(f)}
 	if f.Override != nil {
 		out.Override = f.Override.Reason
 		if out.Override == "" {
@@ -339,6 +345,8 @@ func chain(f *verdict.Facts) []string {
 		}
 	}
 	tell(f.STS.Record.Trail)
+	tell(f.TXT.Trail)
+	tell(f.RR.Trail)
 	return steps
 }
 

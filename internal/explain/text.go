@@ -82,6 +82,7 @@ func (t *text) head(r *Report, now time.Time) {
 	}
 	t.print("\n")
 	t.failure(r.Error, r.Fault)
+	t.observed(r.Observed)
 	if p := r.Pending; p != nil {
 		t.failure("a newer look failed: "+p.Error, p.Fault)
 		t.print("  until that is mended the earlier verdict holds; below is what the newer look saw\n")
@@ -199,6 +200,9 @@ func (t *text) facts(f *Facts) {
 	}
 	if f.STS != nil {
 		t.sts(f.STS)
+	}
+	for i := range f.Strict {
+		t.strict(&f.Strict[i])
 	}
 	for _, s := range f.Signals {
 		name, rest, _ := strings.Cut(s, " ")

@@ -294,5 +294,18 @@ func (r *Responder) Report(x *engine.Explanation) *explain.Report {
 	for _, in := range dialects() {
 		report.Replies[in.name] = r.reply(in, x.Facts.Destination, x.InForce)
 	}
+	if would := r.would(x); would != nil {
+		ruled := engine.Ruled{Verdict: would.Verdict, Source: would.Source, Until: x.InForce.Until}
+		report.Observe(would, string(appendPostfix(&r.opt, nil, x.Facts.Destination, ruled)))
+	}
 	return report
+}
+
+// would is what MTAs would be told of if nothing were only observed, or nil.
+func (r *Responder) would(x *engine.Explanation) *verdict.Would {
+	_, none := x.InForce.Verdict.(verdict.NoPolicy)
+	if !r.opt.Observe || none || x.Ruling.Would != nil {
+		return x.Ruling.Would
+	}
+	return &verdict.Would{Verdict: x.InForce.Verdict, Source: x.InForce.Source, Reason: x.Ruling.Reasons[len(x.Ruling.Reasons)-1]}
 }

@@ -48,6 +48,7 @@ func Decide(f Facts) Ruling {
 
 		ByEnforcement: d.byEnforcement,
 		Beside:        beside,
+		Would:         f.would(v),
 	}
 }
 

@@ -52,6 +52,9 @@ type finding struct {
 
 // records returns what the two demand together: the stricter of them.
 func (d *decision) records() (Verdict, Source) {
+	if d.f.Rules.TXT == Off && d.f.Rules.RR == Off {
+		return nil, FromNothing
+	}
 	if d.f.Rules.WithoutDNSSEC || d.f.unprovenHost() || !d.f.Destination.Host && d.f.MX.Proof == Indeterminate {
 		return nil, FromNothing
 	}

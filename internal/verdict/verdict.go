@@ -206,6 +206,9 @@ type Ruling struct {
 	ByEnforcement bool
 	// Beside is what there is to say beside the verdict; nil for almost all.
 	Beside *Beside
+	// Would is what the ruling would be if no signal were only observed; nil where that
+	// is the same, and so for almost all.
+	Would *Would
 	// Provisional says that a lookup failed on the way, so that the verdict
 	// should be reached anew soon, whatever the TTL of the rest.
 	Provisional bool

@@ -135,7 +135,7 @@ func actions() map[string]action {
 	return map[string]action{
 		"ask": (*player).ask, "crowd": (*player).crowd, "want": (*player).want, "says": (*player).says,
 		"reason": (*player).reason, "no-reason": (*player).noReason, "decisive": (*player).decisive,
-		"source": (*player).source, "fault": (*player).fault,
+		"source": (*player).source, "fault": (*player).fault, "would": (*player).would, "logged": (*player).logged,
 		"asked": (*player).asked, "question": (*player).question, "no-question": (*player).noQuestion,
 		"rounds": (*player).rounds, "waited": (*player).waited, "fetches": (*player).fetches, "expires": (*player).expires,
 		"at": (*player).at, "wait": (*player).wait,
@@ -415,6 +415,27 @@ func (p *player) source(st step) error {
 		return errors.New("another source")
 	}
 	return nil
+}
+
+// would is "would VERDICT SOURCE", or "would same".
+func (p *player) would(st step) error {
+	if p.last.report == nil {
+		return errors.New("there is no report")
+	}
+	got := "same"
+	if o := p.last.report.Observed; o != nil {
+		got = o.Verdict + " " + o.Source
+	}
+	if got != st.rest() {
+		return fmt.Errorf("it would be %s", got)
+	}
+	return nil
+}
+
+// logged is "logged N TEXT": so many records since the beginning have the text.
+func (p *player) logged(st step) error {
+	synctest.Wait()
+	return compare([]string{"=", st.args()[0]}, strings.Count(p.log.String(), strings.Join(st.args()[1:], " ")), strconv.Atoi)
 }
 
 func (p *player) fault(st step) error {
