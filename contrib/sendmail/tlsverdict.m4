@@ -7,8 +7,8 @@ dnl	FEATURE(`tlsverdict', `local:/run/x')dnl	asks another socket
 dnl
 dnl It stands instead of FEATURE(`sts'), above the MAILER lines and below the
 dnl definition of confDANE, if there is one. Rules of your own under
-dnl LOCAL_TLS_RCPT and LOCAL_TLS_SERVER run after these, on what these let
-dnl through. docs/sendmail.md tells the rest.
+dnl LOCAL_TLS_RCPT run after these, on what these let through. docs/sendmail.md
+dnl tells the rest.
 dnl
 dnl Why not FEATURE(`sts'):
 dnl - it asks for the domain of the recipient, wherever mailertable or SMART_HOST
@@ -24,9 +24,6 @@ dnl Fields of rules are separated by tabs.
 ifdef(`_LOCAL_TLS_RCPT_',
 	`errprint(`*** ERROR: FEATURE(`tlsverdict') must be above LOCAL_TLS_RCPT
 ')')
-ifdef(`_LOCAL_TLS_SERVER_',
-	`errprint(`*** ERROR: FEATURE(`tlsverdict') must be above LOCAL_TLS_SERVER
-')')
 define(`_TLSV_SOCKET_', ifelse(_ARG_, `', ``inet:8461@127.0.0.1'', `_ARG_'))
 define(`_TLSV_DANE_', `ifdef(`confDANE', `ifelse(lower(confDANE), `false', `no', `yes')', `no')')
 define(`_TLSV_SAID_', _TLSV_DANE_)
@@ -36,9 +33,6 @@ dnl The rules of the administrator keep their place behind ours.
 define(`_LOCAL_TLS_RCPT_')
 define(`LOCAL_TLS_RCPT', `divert(9)
 STlsVerdict_own_rcpt')
-define(`_LOCAL_TLS_SERVER_')
-define(`LOCAL_TLS_SERVER', `divert(9)
-STlsVerdict_own_server')
 
 dnl The ruleset that asks for SNI has no place for rules of others. A macro of its
 dnl name puts ours at its head when the rulesets are written, after all of
@@ -69,11 +63,12 @@ LOCAL_CONFIG
 Ktls socket -d5 -T<TMPF> _TLSV_SOCKET_
 ifelse(_TLSV_SAID_, `no', `Ksts socket -d5 -T<TMPF> _TLSV_SOCKET_
 ')dnl
-Ktlsverdictmatch regex -s1 ^match=([-a-z0-9._:]+)$
+Ktlsverdictmatch regex -s1 ^match=([-a-z0-9_]*)$
 O SetCertAltnames=true
 dnl The states of {verify} in which a session is encrypted. The others are no, or
 dnl no finished, handshake; a new one of a later version is not trusted.
 C{TlsVerdictCrypt}OK FAIL NO NOT TRUSTED DANE_FAIL
+C{TlsVerdictSeparator}. :
 C{TlsVerdictDANE}dane dane-only
 C{TlsVerdictDANEBad}DANE_FAIL DANE_TEMP DANE_NOTLS
 dnl The mark in front of the user in what the parse ruleset returns, which cannot
@@ -89,14 +84,11 @@ dnl One open session at a time: {cert_altnames} holds the names of the latest
 dnl handshake, not of the cached session that is used again.
 O ConnectionCacheSize=1
 
-###  Local_tls_server: a session begins; mail goes to the next MX host
-###  where it is not good enough
-SLocal_tls_server
-R$*			$: $1 $| $>TlsVerdict $1 $| $&h
-R$* $| $#$*		$#$2
-R$* $| $*		$@ $>TlsVerdict_own_server $1
-
-###  Local_tls_rcpt: each recipient, as the session may be that of another
+###  Local_tls_rcpt: may this recipient be told to this host?
+dnl Asked of each, as the session can be that of another. Who is refused here waits,
+dnl or goes to the next MX host. Refused at the start of the session
+dnl (tls_server), the host would be left alone for half an hour, by all who have
+dnl mail for it.
 SLocal_tls_rcpt
 dnl A session without TLS has no {verify} of its own, and shows that of the
 dnl envelope, which can be the one of the client that brought the mail.
@@ -110,6 +102,11 @@ R$* $| $*		$@ $>TlsVerdict_own_rcpt $1
 dnl Not $h: recipients whose MX hosts are the same share a delivery, and $h is the
 dnl next hop of the first.
 STlsVerdict_nexthop
+dnl The domain is canonical already, and the DNS is not asked again for one that
+dnl ends in a dot.
+R$+@$+			$: $1@$2.
+R$+@$+..		$: $1@$2.
+R$+@$+].		$: $1@$2]
 R$*			$: <?> $>parse $>canonify $1
 R<?> $# $- $- $+ $={TlsVerdictUser} $*	$@ $3
 R$*			$@ $&h
@@ -130,30 +127,34 @@ R$*			$@ OK
 
 ###  TlsVerdict_ask: next hop -> verdict; ends in <TMPF> if there is none
 STlsVerdict_ask
-R$+.			$: $1
 R$@			$@ NONE
+R$&{TlsVerdictUnknown}	$@ $&{TlsVerdictUnknown} <TMPF>
 R$+			$: <$1> $(tls $1 $: NONE $)
 dnl Asked again at once: policyd has closed a connection that was idle for long, or
 dnl has meanwhile found out what takes long.
 R<$+> $* <TMPF>		$: <$1> $(tls $1 $: NONE $)
 ifelse(_TLSV_SAID_, `no', `dnl
 dnl Without DANE: what MTA-STS asks for, else TLS.
-R<$+> $={TlsVerdictDANE}	$: <$1> $(sts $1 $: encrypt $)
-R<$+> $* <TMPF>		$: <$1> $(tls $1 $: NONE $)
-R<$+> $={TlsVerdictDANE}	$: <$1> $(sts $1 $: encrypt $)
+R<$+> $={TlsVerdictDANE}	$: <$1> <$(sts $1 $: encrypt $)>
+R<$+> <$* <TMPF>>	$: <$1> <$(sts $1 $: encrypt $)>
+R<$+> <$*>		$: <$1> $2
 ')dnl
 R<$+> $*		$@ $2
 
 ###  TlsVerdict_sni: does the host of this next hop need to be told its name?
 STlsVerdict_sni
+R$+.			$: $1
 R$*			$: $>TlsVerdict_ask $1
 Rsecure $*		$@ yes
 R$*			$@ no
 
 ###  TlsVerdict_judge: {verify} $| next hop -> OK or an error
 STlsVerdict_judge
+R$* $| $+.		$: $1 $| $2
 R$* $| $*		$: $1 $| <$2> $>TlsVerdict_ask $2
-R$* $| <$*> $* <TMPF>	$#error $@ 4.7.0 $: "450 no TLS verdict for " $2 " yet: policyd cannot tell, or does not answer"
+dnl Asked for once in a message: the others of its recipients need not wait.
+R$* $| <$*> $* <TMPF>	$: $(macro {TlsVerdictUnknown} $@ $2 $) <TMPF> $2
+R<TMPF> $*		$#error $@ 4.7.0 $: "450 no TLS verdict for " $1 " yet: policyd cannot tell, or does not answer"
 R$* $| <$*> NONE	$@ OK
 R$={TlsVerdictCrypt} $| <$*> encrypt	$@ OK
 R$* $| <$*> encrypt	$#error $@ 4.7.5 $: "450 TLS is mandatory for " $2 ", and there is none with " $&{server_name} ", verify=" $1
@@ -166,16 +167,22 @@ dnl resolver of this host proves nothing, hosts with records look just so.
 R$={TlsVerdictCrypt} $| <$*> dane	$@ OK
 R$* $| <$*> dane	$#error $@ 4.7.5 $: "450 TLS is mandatory for " $2 ", and there is none with " $&{server_name} ", verify=" $1
 ')dnl
-R$* $| <$*> secure $* servername=hostname	$: $1 $| <$2> secure $(tlsverdictmatch $3 $: ? $)
-R$* $| <$*> secure $+	$: $1 $| <$2> secure $>TlsVerdict_policy :$3:
-R$* $| <$*> secure no	$#error $@ 4.7.5 $: "450 " $&{server_name} " is not an MX host that the policy of " $2 " allows"
+dnl "match=mx.a.example:.b.example" is split at dots and colons only. A map takes
+dnl 256 octets, so just the first word goes to it. Two words with a blank between
+dnl are an attribute that we do not know.
+R$* $| <$*> secure $- $* servername=hostname	$: $1 $| <$2> <> $(tlsverdictmatch $3 $: ? $)$4
+R$* $| <$*> <> ?$*	$: $1 $| <$2> a list of MX hosts?
+R$* $| <$*> <> $* $~{TlsVerdictSeparator} $~{TlsVerdictSeparator} $*	$: $1 $| <$2> a list of MX hosts?
+R$* $| <$*> <> $+	$: $1 $| <$2> host $>TlsVerdict_policy :$3:
+R$* $| <$*> host no	$#error $@ 4.7.5 $: "450 " $&{server_name} " is not an MX host that the policy of " $2 " allows"
 dnl DANE has authenticated the host; its certificate needs no name.
-RTRUSTED $| <$*> secure yes	$@ OK
-ROK $| <$*> secure yes	$: <$1> $>TlsVerdict_certificate $&{server_name}
+RTRUSTED $| <$*> host yes	$@ OK
+ROK $| <$*> host yes	$: <$1> $>TlsVerdict_certificate $&{server_name}
 R<$*> yes		$@ OK
 R<$*> no		$#error $@ 4.7.5 $: "450 the certificate of " $&{server_name} " is for other names, and " $1 " asks for that one"
-R$* $| <$*> secure yes	$#error $@ 4.7.5 $: "450 a trusted certificate is mandatory for " $2 ", and " $&{server_name} " has none, verify=" $1
-R$*			$#error $@ 4.7.0 $: "450 TLS verdict not understood: " $1
+R$* $| <$*> host yes	$#error $@ 4.7.5 $: "450 a trusted certificate is mandatory for " $2 ", and " $&{server_name} " has none, verify=" $1
+R$* $| <$*> $*		$#error $@ 4.7.0 $: "450 the TLS verdict for " $2 " is not understood: " $3
+R$*			$#error $@ 4.7.0 $: "450 no TLS verdict"
 
 ###  TlsVerdict_policy: is the MX host in :a:.b: ? A dot in front
 ###  stands for one label
@@ -194,7 +201,6 @@ R$-.$+			$: *.$2
 R$={cert_altnames}	$@ yes
 R$*			$@ no
 
-###  Rules of the administrator of this host
-STlsVerdict_own_server
+###  Rules of the administrator
 STlsVerdict_own_rcpt
 divert(-1)
