@@ -33,6 +33,10 @@ const (
 	// hour for an SMTP client's next command (RFC 5321 asks for five
 	// minutes at least), and tells the milter nothing meanwhile.
 	idleTime = 70 * time.Minute
+	// quietTime is how long a connection without a message must have said nothing
+	// before a newcomer may take its place: SMTP clients that are at work wait for
+	// shorter times.
+	quietTime = time.Minute
 )
 
 // ErrFrame says that a peer sent what is no milter packet. The connection is of no
@@ -57,13 +61,14 @@ type Guard struct {
 	closed   chan struct{}
 	once     sync.Once
 
-	accepted, refused, malformed, slow atomic.Uint64
-	seldom                             rate.Sometimes
+	accepted, refused, displaced, malformed, slow atomic.Uint64
+	seldom                                        rate.Sometimes
 }
 
-// NewGuard guards l. At most limit connections are open at a time; one more is
-// closed at once, so that its MTA goes on by its own default action instead of
-// waiting for it.
+// NewGuard guards l. At most limit connections are open at a time. For one more the
+// one goes that has no message under way and said nothing for longest, a minute at
+// least; where there is none, the newcomer is closed at once, so that its MTA goes on by
+// its own default action instead of waiting.
 func NewGuard(l net.Listener, limit int, log *slog.Logger) *Guard {
 	return &Guard{
 		inner: l, limit: limit, log: log, conns: make(map[*guarded]struct{}),
@@ -75,8 +80,9 @@ func NewGuard(l net.Listener, limit int, log *slog.Logger) *Guard {
 type GuardStats struct {
 	// Open is the number of connections now.
 	Open int
-	// Accepted were handed on; Refused were one too many.
-	Accepted, Refused uint64
+	// Accepted were handed on; Refused were one too many, and for Displaced ones
+	// another came.
+	Accepted, Refused, Displaced uint64
 	// Malformed connections were closed for what they sent, Slow ones for what
 	// they did not send in time.
 	Malformed, Slow uint64
@@ -87,7 +93,7 @@ func (g *Guard) Stats() GuardStats {
 	g.mu.Lock()
 	open := len(g.conns)
 	g.mu.Unlock()
-	return GuardStats{open, g.accepted.Load(), g.refused.Load(), g.malformed.Load(), g.slow.Load()}
+	return GuardStats{open, g.accepted.Load(), g.refused.Load(), g.displaced.Load(), g.malformed.Load(), g.slow.Load()}
 }
 
 // Accept returns the next connection. Errors that pass, such as a lack of file
@@ -141,7 +147,7 @@ func (g *Guard) wait(d time.Duration) bool {
 func (g *Guard) admit(nc net.Conn) *guarded {
 	c := &guarded{Conn: nc, guard: g, in: bufio.NewReader(nc), fresh: true}
 	g.mu.Lock()
-	admitted := !g.draining.Load() && len(g.conns) < g.limit
+	admitted := !g.draining.Load() && (len(g.conns) < g.limit || g.displace())
 	if admitted {
 		g.conns[c] = struct{}{}
 	}
@@ -155,6 +161,23 @@ func (g *Guard) admit(nc net.Conn) *guarded {
 	_ = nc.Close()
 	g.seldom.Do(func() { g.log.Warn("a milter connection was refused", "max_connections", g.limit) })
 	return nil
+}
+
+// displace makes room for a newcomer, if a connection may go; the lock is held.
+func (g *Guard) displace() bool {
+	var longest *guarded
+	since := time.Now().Add(-quietTime)
+	for c := range g.conns {
+		if quiet, ok := c.quiet(); ok && quiet.Before(since) {
+			longest, since = c, quiet
+		}
+	}
+	if longest == nil || !longest.nudge() {
+		return false
+	}
+	delete(g.conns, longest)
+	g.displaced.Add(1)
+	return true
 }
 
 // Close closes the listener. Connections stay.
@@ -197,8 +220,10 @@ type guarded struct {
 
 	mu sync.Mutex
 	// message says that a message is under way, waiting that the reader waits
-	// for a packet's first byte.
-	message, waiting bool
+	// for a packet's first byte, since a time. gone says that it is not waited for
+	// any longer.
+	message, waiting, gone bool
+	since                  time.Time
 	// last is the command that was read last.
 	last byte
 }
@@ -265,19 +290,29 @@ func (c *guarded) begin() bool {
 	if c.fresh {
 		patience = helloTime
 	}
-	c.waiting = true
-	_ = c.Conn.SetReadDeadline(time.Now().Add(patience))
+	c.waiting, c.since = true, time.Now()
+	_ = c.Conn.SetReadDeadline(c.since.Add(patience))
 	// Asked last: a drain that begins now finds this connection waiting.
 	return c.message || !c.guard.draining.Load()
 }
 
-// nudge ends the wait of a connection that has no message under way.
-func (c *guarded) nudge() {
+// quiet is since when a connection waits that has no message under way.
+func (c *guarded) quiet() (since time.Time, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.waiting && !c.message {
-		_ = c.Conn.SetReadDeadline(time.Unix(1, 0))
+	return c.since, c.waiting && !c.message
+}
+
+// nudge ends the wait of a connection that has no message under way, if it is one.
+func (c *guarded) nudge() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.waiting || c.message {
+		return false
 	}
+	c.gone = true
+	_ = c.Conn.SetReadDeadline(time.Unix(1, 0))
+	return true
 }
 
 // blame counts what ended a connection. Those that ended by themselves, or by a
@@ -292,7 +327,9 @@ func (c *guarded) blame(err error) error {
 		})
 		return io.EOF
 	case errors.As(err, &timeout) && timeout.Timeout():
-		if !c.guard.draining.Load() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if !c.gone {
 			c.guard.slow.Add(1)
 		}
 		return io.EOF

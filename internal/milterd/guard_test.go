@@ -76,9 +76,9 @@ func holes() map[string][]byte {
 	}
 }
 
-// TestGuardHoles: go-milter itself, behind the guard, outlives each of them, and so
+// TestSurvivesItsKnownKillers: go-milter itself, behind the guard, outlives each of them, and so
 // do the connections beside. Without the guard this test does not fail: it dies.
-func TestGuardHoles(t *testing.T) {
+func TestSurvivesItsKnownKillers(t *testing.T) {
 	inner := listen(t)
 	g := NewGuard(inner, 100, quiet())
 	server := milter.NewServer(milter.WithMilter(func() milter.Milter { return milter.NoOpMilter{} }))
@@ -203,6 +203,59 @@ func TestGuardLimit(t *testing.T) {
 	dial(t, inner)
 	(<-accepted).Close()
 	g.Close()
+}
+
+// TestGuardDisplaces: where all places are taken, those who hold them for nothing make
+// room; who has a message under way, or spoke a moment ago, does not.
+func TestGuardDisplaces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := NewGuard(nil, 2, quiet())
+		enter := func() (net.Conn, <-chan error) {
+			c, peer := pipe(g)
+			if c == nil {
+				peer.Close()
+				return nil, nil
+			}
+			done := make(chan error, 1)
+			go func() {
+				_, err := io.Copy(io.Discard, c)
+				c.Close()
+				done <- err
+			}()
+			write(t, peer, hello())
+			synctest.Wait()
+			return peer, done
+		}
+		busy, _ := enter()
+		defer busy.Close()
+		write(t, busy, packet('M', "<a@example.com>\x00"))
+		idle, ended := enter()
+		if c, _ := enter(); c != nil {
+			t.Error("one that spoke a moment ago had to go")
+		}
+		<-time.After(quietTime + time.Second)
+		newcomer, _ := enter()
+		if newcomer == nil {
+			t.Fatal("there was no room for a newcomer")
+		}
+		defer newcomer.Close()
+		if err := <-ended; err != nil {
+			t.Errorf("the idle one: %v", err)
+		}
+		idle.Close()
+		if s := g.Stats(); s.Open != 2 || s.Displaced != 1 || s.Refused != 1 || s.Slow != 0 {
+			t.Errorf("stats %+v", s)
+		}
+		<-time.After(quietTime + time.Second)
+		third, _ := enter()
+		if third == nil {
+			t.Fatal("the newcomer of before does not make room")
+		}
+		defer third.Close()
+		if c, _ := enter(); c != nil {
+			t.Error("a message under way had to go")
+		}
+	})
 }
 
 // pipe is a guarded connection and its peer, without a network.

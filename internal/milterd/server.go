@@ -19,6 +19,8 @@ const (
 	maxPrefetch = 64
 	// maxExplain bounds the questions for reasons.
 	maxExplain = 16
+	// giveUpTime is how long questions may take to end when they are told to.
+	giveUpTime = time.Second
 )
 
 // Options are what a Server is made of and keeps.
@@ -99,7 +101,8 @@ func (s *Server) Serve(l net.Listener) error {
 
 // Shutdown takes no more connections, ends those that have no message under way,
 // and waits for the others until ctx ends; they are then cut off, and the error is
-// ctx's. A cut-off MTA defers.
+// ctx's. A cut-off MTA defers. An Asker that does not give up when it is told to is left
+// behind.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.closed = true
@@ -117,7 +120,18 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.stopped = true
 	s.mu.Unlock()
 	s.cancel()
-	s.asking.Wait()
+	asked := make(chan struct{})
+	go func() {
+		s.asking.Wait()
+		close(asked)
+	}()
+	timer := time.NewTimer(giveUpTime)
+	defer timer.Stop()
+	select {
+	case <-asked:
+	case <-timer.C:
+		err = errors.Join(err, errors.New("milterd: questions for verdicts do not end"))
+	}
 	return err
 }
 
@@ -141,6 +155,7 @@ func (s *Server) guardStats() GuardStats {
 		all.Open += one.Open
 		all.Accepted += one.Accepted
 		all.Refused += one.Refused
+		all.Displaced += one.Displaced
 		all.Malformed += one.Malformed
 		all.Slow += one.Slow
 	}

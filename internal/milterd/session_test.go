@@ -549,12 +549,11 @@ func TestProgress(t *testing.T) {
 		o.hold = make(chan struct{})
 		set := settings(t, o, Reject)
 		set.Deadline = time.Minute
-		l := make(peers)
+		l := newPeers()
 		s := New(Options{Settings: set, MaxConnections: 10, Log: quiet()})
 		done := make(chan error, 1)
 		go func() { done <- s.Serve(l) }()
-		near, far := net.Pipe()
-		l <- near
+		far := l.join()
 		write(t, far, hello())
 		readPacket(t, far)
 		write(t, far, packet('M', "<a@legal.example.com>\x00"))
@@ -570,7 +569,6 @@ func TestProgress(t *testing.T) {
 		if took := time.Since(start); got != "ppc" || took != 12*time.Second {
 			t.Errorf("answers %q after %v", got, took)
 		}
-		close(l)
 		far.Close()
 		if err := s.Shutdown(t.Context()); err != nil {
 			t.Error(err)
@@ -579,37 +577,37 @@ func TestProgress(t *testing.T) {
 	})
 }
 
-// TestManyConnections: a thousand connections at once, each with a message.
-func TestManyConnections(t *testing.T) {
-	s, l := serve(t, settings(t, internet(), Reject))
-	var all []*mta
-	for range 1000 {
-		all = append(all, connect(t, l))
-	}
-	for i, m := range all {
-		m.mail("a@legal.example.com", "")
-		want := map[bool]string{true: "continue", false: "550 5.7.10"}[i%2 == 0]
-		m.rcpt("b@x.example", "smtp", map[bool]string{true: "sts.example", false: "plain.example"}[i%2 == 0], want)
-	}
-	if g := s.guardStats(); g.Open != 1000 {
-		t.Errorf("%d connections are open", g.Open)
-	}
-	for _, m := range all {
-		m.end("accept")
-	}
+// peers is a listener of connections in memory.
+type peers struct {
+	come   chan net.Conn
+	closed chan struct{}
+	once   *sync.Once
 }
 
-// peers is a listener of connections in memory.
-type peers chan net.Conn
+func newPeers() peers { return peers{make(chan net.Conn), make(chan struct{}), new(sync.Once)} }
 
 func (p peers) Accept() (net.Conn, error) {
-	if c, ok := <-p; ok {
+	select {
+	case c := <-p.come:
 		return c, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
 	}
-	return nil, net.ErrClosed
 }
-func (p peers) Close() error   { return nil }
+
+func (p peers) Close() error {
+	p.once.Do(func() { close(p.closed) })
+	return nil
+}
+
 func (p peers) Addr() net.Addr { return &net.UnixAddr{Name: "memory", Net: "unix"} }
+
+// join connects a peer.
+func (p peers) join() net.Conn {
+	near, far := net.Pipe()
+	p.come <- near
+	return far
+}
 
 // FuzzServer: whatever a peer sends after the negotiation, the process and the
 // library go on. A panic there cannot be caught: it ends the test.
@@ -624,12 +622,12 @@ func FuzzServer(f *testing.F) {
 	f.Add(slices.Concat(packet('R', "\x00"), packet('L', "\x00"), packet('D', "\x00"), packet('U', ""), packet('T', ""), packet('N', ""), packet('B', "")))
 	set := settings(f, internet(), Reject)
 	set.Header = "Subject"
-	l := make(peers)
+	l := newPeers()
 	s := New(Options{Settings: set, MaxConnections: 100, Log: quiet()})
 	go func() { _ = s.Serve(l) }()
 	f.Fuzz(func(t *testing.T, in []byte) {
 		p := &peer{in: bytes.NewReader(slices.Concat(hello(), in)), closed: make(chan struct{})}
-		l <- p
+		l.come <- p
 		select {
 		case <-p.closed:
 		case <-time.After(10 * time.Second):
@@ -650,7 +648,7 @@ func (p *peer) Read(b []byte) (int, error)       { return p.in.Read(b) }
 func (p *peer) Write(b []byte) (int, error)      { return len(b), nil }
 func (p *peer) SetReadDeadline(time.Time) error  { return nil }
 func (p *peer) SetWriteDeadline(time.Time) error { return nil }
-func (p *peer) RemoteAddr() net.Addr             { return peers(nil).Addr() }
+func (p *peer) RemoteAddr() net.Addr             { return newPeers().Addr() }
 
 func (p *peer) Close() error {
 	p.once.Do(func() { close(p.closed) })

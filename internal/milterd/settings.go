@@ -58,7 +58,7 @@ func (c *counters) count(a Action) {
 func (s *Server) LogCounters() {
 	g, c := s.guardStats(), &s.counters
 	s.log.LogAttrs(context.Background(), slog.LevelInfo, "counters",
-		slog.Int("open", g.Open), slog.Uint64("connections", g.Accepted), slog.Uint64("refused", g.Refused),
+		slog.Int("open", g.Open), slog.Uint64("connections", g.Accepted), slog.Uint64("refused", g.Refused), slog.Uint64("displaced", g.Displaced),
 		slog.Uint64("malformed", g.Malformed), slog.Uint64("slow", g.Slow),
 		slog.Uint64("messages", c.messages.Load()), slog.Uint64("recipients", c.recipients.Load()), slog.Uint64("local", c.local.Load()),
 		slog.Uint64("rejected", c.rejected.Load()), slog.Uint64("tempfailed", c.tempfailed.Load()),
