@@ -16,8 +16,8 @@ import (
 // postfix is Postfix.
 type postfix struct{ box }
 
-// mainCF is what an operator would have, but for paths, patience and
-// otherTransports. %s is the map of smtp_tls_policy_maps.
+// mainCF is what the lab adds to contrib's lines: names, paths, patience, and
+// otherTransports.
 const mainCF = `compatibility_level = 3.6
 maillog_file = /var/log/mail.log
 myhostname = mta.lab.example
@@ -34,14 +34,8 @@ smtp_address_preference = ipv4
 # Every host has two addresses: with the default of 2, one that answers 451
 # would use up all sessions before the next host is tried.
 smtp_mx_session_limit = 4
-smtp_tls_CAfile = /etc/ssl/certs/ca-certificates.crt
-smtp_tls_loglevel = 1
-smtp_tls_security_level = may
-smtp_dns_support_level = dnssec
-# The default of Postfix before 3.7.13 depends on smtp_tls_security_level alone.
-smtp_tls_dane_insecure_mx_policy = dane
-smtp_tls_policy_maps = %s
 proxy_read_maps = $local_recipient_maps proxy:socketmap:unix:/run/tlsverdict/policyd.sock:postfix
+
 `
 
 // otherTransports are smtp(8) with other ways to ask. The first two are as the
@@ -66,21 +60,87 @@ proxied.example proxied:
 routed.example smtp:[mx.dane.example]:25
 `
 
-// install writes main.cf, master.cf and the transport map.
-func (p postfix) install(context.Context, setup) error {
-	policies, alias := "socketmap:inet:127.0.0.1:8461:postfix", "QUERY"
-	if p.version() != "3.7" { // TLSRPT has attributes of its own from 3.10 on
-		policies, alias = "socketmap:inet:127.0.0.1:8461:postfix-tlsrpt", "QUERYwithTLSRPT"
+// install makes main.cf and master.cf of contrib's files and of what is the lab's
+// own, and writes the transport map.
+func (p postfix) install(_ context.Context, s setup) error {
+	files := []string{"postfix/main.cf-chrooted"}
+	if s.unchrooted {
+		files = []string{"postfix/main.cf-unchrooted"}
 	}
-	master, err := os.ReadFile(p.path("usr/share/postfix/master.cf.dist"))
+	policies, alias := "postfix", "QUERY"
+	if p.version() != "3.7" {
+		policies, alias = "postfix-tlsrpt", "QUERYwithTLSRPT"
+		files = append(files, "postfix/main.cf-tlsrpt")
+	}
+	if s.milter {
+		files = append(files, "postfix/main.cf-milter")
+	}
+	main := mainCF
+	for _, file := range files {
+		text, err := contrib(file)
+		if err != nil {
+			return err
+		}
+		main = withSettings(main, text)
+	}
+	dist, err := os.ReadFile(p.path("usr/share/postfix/master.cf.dist"))
+	if err != nil {
+		return err
+	}
+	master := string(dist) + fmt.Sprintf(otherTransports, alias)
+	if s.unchrooted {
+		main = otherMap(main, "socketmap:unix:/run/tlsverdict/policyd.sock:", policies)
+		master = unchrooted(master)
+	}
+	ca, err := os.ReadFile(p.path("etc/ssl/certs/ca-certificates.crt"))
 	if err != nil {
 		return err
 	}
 	return p.write(map[string]string{
-		"etc/postfix/main.cf":   fmt.Sprintf(mainCF, policies),
-		"etc/postfix/master.cf": string(master) + fmt.Sprintf(otherTransports, alias),
-		"etc/postfix/transport": transportMap,
+		"etc/postfix/main.cf":             main,
+		"etc/postfix/master.cf":           master,
+		"etc/postfix/transport":           transportMap,
+		"etc/pki/tls/certs/ca-bundle.crt": string(ca), // where systems that do not chroot have it
 	})
+}
+
+// withSettings puts a file of contrib below a main.cf, as who follows its words
+// does: what it sets stands nowhere else.
+func withSettings(main, file string) string {
+	set := map[string]bool{}
+	for line := range strings.Lines(file) {
+		if name, _, ok := strings.Cut(line, " = "); ok && !strings.HasPrefix(line, "#") {
+			set[name] = true
+		}
+	}
+	var b strings.Builder
+	for line := range strings.Lines(main) {
+		if name, _, ok := strings.Cut(line, " = "); !ok || !set[name] {
+			b.WriteString(line)
+		}
+	}
+	return b.String() + file
+}
+
+// otherMap takes that one of the maps of a file which is commented out and begins
+// so, in the place of the one that is not.
+func otherMap(main, begins, name string) string {
+	const parameter = "smtp_tls_policy_maps = "
+	var b strings.Builder
+	for line := range strings.Lines(main) {
+		if strings.HasPrefix(line, "#"+parameter+begins) {
+			b.WriteString(parameter + begins + name + "\n")
+		} else if !strings.HasPrefix(line, parameter) {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
+}
+
+// unchrooted takes every service of a master.cf out of the chroot.
+func unchrooted(master string) string {
+	service := regexp.MustCompile(`(?m)^(\S+\s+(?:inet|unix|fifo|pass|unix-dgram)\s+\S+\s+\S+\s+)[-yn]`)
+	return service.ReplaceAllString(master, "${1}n")
 }
 
 func (p postfix) clean() error {

@@ -21,7 +21,10 @@ type setup struct {
 	lies     []lie  // what the liar says from the start on
 	prints   bool   // policyd tells Postfix the fingerprints of DANE, and does not leave DANE to it
 	says     string // a regular expression that policyd's log matches: what it found out
-	acts     func(*lab, *testing.T)
+	// Of Postfix: smtp(8) has no chroot, and asks over a unix socket.
+	unchrooted bool
+	milter     bool // mail passes through the milter first
+	acts       func(*lab, *testing.T)
 }
 
 // Where a setup's resolver is.
@@ -75,6 +78,7 @@ func (b box) setups() []setup {
 		{name: "native", resolver: local, here: validates, dnssec: "validate", dane: "native", acts: (*lab).everything},
 		{name: "auto-native", resolver: local, here: validates, dnssec: "validate", dane: "auto", says: saysNative, acts: (*lab).dane},
 		{name: "trust-ad", resolver: local, here: validates, dnssec: "trust-ad", dane: "native", acts: (*lab).dane},
+		{name: "unchrooted", resolver: local, here: validates, dnssec: "validate", dane: "auto", unchrooted: true, says: saysNative, acts: (*lab).dane},
 		// None.
 		{name: "fingerprint", resolver: provider, dnssec: "validate", dane: "fingerprint", prints: true, acts: (*lab).everything},
 		{name: "auto-fingerprint", resolver: provider, dnssec: "validate", dane: "auto", prints: true, says: saysElsewhere, acts: (*lab).dane},
