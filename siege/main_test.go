@@ -23,7 +23,7 @@ import (
 // What the environment tells this binary to be.
 const (
 	wanted    = "TLSVERDICT_SIEGE"        // "1": the short form; "full"
-	insideEnv = "TLSVERDICT_SIEGE_INSIDE" // the namespaces are made; names policyd
+	insideEnv = "TLSVERDICT_SIEGE_INSIDE" // the namespaces are made; names policyd, beside which the milter is
 	attackEnv = "TLSVERDICT_SIEGE_ATTACK" // an attacker's process
 )
 
@@ -70,7 +70,7 @@ func called(t *testing.T) bool {
 	return true
 }
 
-// besieged builds policyd and runs this binary again, in namespaces of its own.
+// besieged builds the daemons and runs this binary again, in namespaces of its own.
 func besieged() (int, error) {
 	dir, err := os.MkdirTemp("", "tlsverdict-siege-")
 	if err != nil {
@@ -78,7 +78,7 @@ func besieged() (int, error) {
 	}
 	defer os.RemoveAll(dir)
 	policyd := filepath.Join(dir, "policyd")
-	build := exec.Command("go", "build", "-o", policyd, "tlsverdict/cmd/policyd")
+	build := exec.Command("go", "build", "-o", dir, "tlsverdict/cmd/policyd", "tlsverdict/cmd/milter")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return 1, fmt.Errorf("go build: %w: %s", err, out)

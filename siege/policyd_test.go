@@ -116,6 +116,19 @@ func (d *daemon) start(s settings) {
 // begin starts the process by a function, and waits until it answers.
 func (d *daemon) begin(start func() error) {
 	d.t.Helper()
+	d.follow(start)
+	ready := eventually(d.t.Context(), 20*time.Second, func() bool {
+		reply, err := d.ask("postfix", ".ready")
+		return err == nil && reply == "NOTFOUND "
+	})
+	if !ready {
+		d.t.Fatalf("policyd does not answer:\n%s", d.tail(40))
+	}
+}
+
+// follow starts the process by a function, and keeps what it logs.
+func (d *daemon) follow(start func() error) {
+	d.t.Helper()
 	stderr, err := d.cmd.StderrPipe()
 	must(d.t, err)
 	must(d.t, start())
@@ -134,13 +147,6 @@ func (d *daemon) begin(start func() error) {
 		_ = d.cmd.Wait()
 		close(d.gone)
 	}()
-	ready := eventually(d.t.Context(), 20*time.Second, func() bool {
-		reply, err := d.ask("postfix", ".ready")
-		return err == nil && reply == "NOTFOUND "
-	})
-	if !ready {
-		d.t.Fatalf("policyd does not answer:\n%s", d.tail(40))
-	}
 }
 
 func (d *daemon) stop() {

@@ -3,7 +3,10 @@ package milterd
 import (
 	"context"
 	"fmt"
+	"maps"
 	"runtime/debug"
+	"sync"
+	"time"
 
 	"tlsverdict/internal/nexthop"
 )
@@ -41,9 +44,12 @@ func (s *Server) ask(ctx context.Context, set *Settings, d nexthop.Destination) 
 	return set.Asker.Ask(ctx, d)
 }
 
-// why asks for the reason of a verdict, if there is room. There is no queue: to be
-// refused without a reason is better than to wait for it.
+// why returns the reason of a verdict, or asks for it if there is room. There is no queue:
+// to be refused without a reason is better than to wait for it.
 func (s *Server) why(ctx context.Context, set *Settings, d nexthop.Destination, v Verdict) string {
+	if known := s.reasons.of(d, v); known != "" {
+		return known
+	}
 	select {
 	case s.explaining <- struct{}{}:
 	default:
@@ -65,6 +71,7 @@ func (s *Server) why(ctx context.Context, set *Settings, d nexthop.Destination, 
 	s.counters.explained.Add(1)
 	select {
 	case t := <-text:
+		s.reasons.keep(d, v, t)
 		return t
 	case <-ctx.Done():
 		return ""
@@ -88,4 +95,54 @@ func (s *Server) survive(err *error) {
 func (s *Server) panicked(p any) {
 	s.counters.panics.Add(1)
 	s.log.Error("a callback of the milter panicked; the mail is deferred", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+}
+
+const (
+	// reasonTime is how long a reason is told again without asking: mail that is
+	// refused comes in numbers, and a report is costly.
+	reasonTime = time.Minute
+	// maxReasons bounds the reasons that are kept.
+	maxReasons = 4096
+)
+
+// reasons are those that were told lately. The zero value has none.
+type reasons struct {
+	mu   sync.Mutex
+	told map[reasonOf]reason
+}
+
+type reasonOf struct {
+	dest         nexthop.Destination
+	name, source string
+}
+
+type reason struct {
+	text  string
+	until time.Time
+}
+
+// of returns the reason for a verdict on a destination; empty if it is not known.
+func (r *reasons) of(d nexthop.Destination, v Verdict) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if known := r.told[reasonOf{d, v.Name, v.Source}]; time.Now().Before(known.until) {
+		return known.text
+	}
+	return ""
+}
+
+func (r *reasons) keep(d nexthop.Destination, v Verdict, text string) {
+	if text == "" {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := time.Now()
+	if len(r.told) >= maxReasons {
+		maps.DeleteFunc(r.told, func(_ reasonOf, old reason) bool { return now.After(old.until) })
+	}
+	if r.told == nil || len(r.told) >= maxReasons {
+		r.told = make(map[reasonOf]reason)
+	}
+	r.told[reasonOf{d, v.Name, v.Source}] = reason{text, now.Add(reasonTime)}
 }

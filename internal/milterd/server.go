@@ -47,6 +47,7 @@ type Server struct {
 	asking     sync.WaitGroup
 	ahead      chan struct{}
 	explaining chan struct{}
+	reasons    reasons
 	seldom     rate.Sometimes
 
 	mu     sync.Mutex

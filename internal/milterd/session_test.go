@@ -439,12 +439,44 @@ func TestSessionReasons(t *testing.T) {
 	for i := range 100 {
 		m.rcpt(fmt.Sprintf("b@plain-%d.example", i), "", "", "continue")
 	}
+	if o.explained != 2 {
+		t.Errorf("%d reasons were asked for before the end", o.explained)
+	}
 	m.rcpt("c@plain-0.example", "", "", "continue")
 	m.end("550 5.7.10 mail to plain-0.example must not leave here without TLS to a server that proves who it is: it promises no TLS; " +
 		"plain-0.example: because (RFC 8461 section 2) (and 99 more)")
+	m.mail("a@legal.example.com", "")
+	m.rcpt("b@plain.example", "smtp", "plain.example", "550 5.7.10 mail to plain.example must not leave here without TLS to a server that proves who it is: it promises no TLS; plain.example: because")
+	m.end("accept")
 	if o.explained != 3 {
-		t.Errorf("%d reasons were asked for", o.explained)
+		t.Errorf("%d reasons were asked for: one told a moment ago is known", o.explained)
 	}
+}
+
+// TestReasons: a reason is known for its verdict, for a while, and there is a bound.
+func TestReasons(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var r reasons
+		v := Verdict{Name: "none", Source: "none"}
+		r.keep(domain("a.example"), v, "so")
+		r.keep(domain("a.example"), v, "")
+		if got := r.of(domain("a.example"), v); got != "so" {
+			t.Errorf("reason %q", got)
+		}
+		if r.of(domain("b.example"), v) != "" || r.of(domain("a.example"), Verdict{Name: "encrypt", Source: "none"}) != "" {
+			t.Error("a reason for something else")
+		}
+		<-time.After(reasonTime)
+		if r.of(domain("a.example"), v) != "" {
+			t.Error("a reason of a minute ago")
+		}
+		for i := range 3 * maxReasons {
+			r.keep(domain(fmt.Sprintf("d%d.example", i)), v, "so")
+		}
+		if len(r.told) > maxReasons || r.of(domain(fmt.Sprintf("d%d.example", 3*maxReasons-1)), v) == "" {
+			t.Errorf("%d reasons", len(r.told))
+		}
+	})
 }
 
 // TestSessionWithoutReasons: a refusal does not wait long for its reason.
