@@ -279,6 +279,7 @@ func (p *player) askJSON() (err error) {
 func canonical(mapName string) string {
 	return map[string]string{
 		"postfix": "postfix", "QUERY": "postfix", "postfix-tlsrpt": "postfix-tlsrpt", "QUERYwithTLSRPT": "postfix-tlsrpt",
+		"sts": "sts", "tls": "tls", "exim": "exim",
 	}[mapName]
 }
 
@@ -290,6 +291,9 @@ func (p *player) agree() error {
 	}
 	word, _, _ := strings.Cut(a.reply, " ")
 	if a.report == nil {
+		if a.reply == "OK level=none" {
+			word = "NOTFOUND" // so it is for Exim
+		}
 		if got, _, _ := strings.Cut(a.status, " "); got != word {
 			return fmt.Errorf("%q, but the json map says %q", clip(a.reply), clip(a.status))
 		}
@@ -300,6 +304,9 @@ func (p *player) agree() error {
 	got := a.report.Replies[canonical(a.mapName)]
 	if begin, cut := strings.CutSuffix(got, "..."); got != a.reply && !(cut && a.report.Truncated && strings.HasPrefix(a.reply, begin)) {
 		return fmt.Errorf("%q, but the json map says %q", clip(a.reply), clip(got))
+	}
+	if !strings.HasPrefix(canonical(a.mapName), "postfix") {
+		return nil // it has words of its own
 	}
 	level, _, _ := strings.Cut(strings.TrimPrefix(a.reply, "OK "), " ")
 	want := map[string]string{"none": "NOTFOUND", "defer": "TEMP"}[a.report.Verdict]
