@@ -36,7 +36,8 @@ type lab struct {
 	hanging  net.Listener    // those that are not, but seem so
 	hung     <-chan net.Conn // connections to them
 	policyd  *policyd
-	page     *page // that all labs write
+	milter   *exec.Cmd // where a setup has one
+	page     *page     // that all labs write
 }
 
 // TestLab runs every outcome against every mail server, several at once.
@@ -46,7 +47,7 @@ func TestLab(t *testing.T) {
 		return
 	}
 	shell, setupOfShell, _ := strings.Cut(os.Getenv("TLSVERDICT_LAB_SHELL"), "/")
-	boxes, binary := setUp(t, shell)
+	boxes, programs := setUp(t, shell)
 	outcomes := new(page)
 	t.Cleanup(func() { // when all mail servers are through
 		if shell == "" {
@@ -55,12 +56,12 @@ func TestLab(t *testing.T) {
 	})
 	for _, b := range boxes {
 		if shell != "" {
-			newLab(t, b, binary).shell(t, setupOfShell)
+			newLab(t, b, programs).shell(t, setupOfShell)
 			continue
 		}
 		t.Run(b.name, func(t *testing.T) {
 			t.Parallel()
-			l := newLab(t, b, binary)
+			l := newLab(t, b, programs)
 			l.page = outcomes
 			for _, s := range b.setups() {
 				t.Run(s.name, func(t *testing.T) {
@@ -73,9 +74,9 @@ func TestLab(t *testing.T) {
 }
 
 // setUp removes what dead runs left, has lab/setup make the roots, and copies
-// them, and builds policyd: what it returns is ours alone. A version that is not
+// them, and builds our programs: what it returns is ours alone. A version that is not
 // empty is the only one wanted.
-func setUp(t *testing.T, version string) (boxes []box, binary string) {
+func setUp(t *testing.T, version string) (boxes []box, programs string) {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Fatal("the lab needs root, for network namespaces and chroots: run make test as root, or leave TLSVERDICT_LAB unset")
@@ -109,11 +110,11 @@ func setUp(t *testing.T, version string) (boxes []box, binary string) {
 	if len(boxes) == 0 {
 		t.Fatalf("no mail server here has the version %q", version)
 	}
-	binary = filepath.Join(dir, "policyd")
-	if err := errors.Join(build(t.Context(), binary), dependOnSources("..")); err != nil {
+	programs = filepath.Join(dir, "bin")
+	if err := errors.Join(build(t.Context(), programs), dependOnSources("..")); err != nil {
 		t.Fatal(err)
 	}
-	return boxes, binary
+	return boxes, programs
 }
 
 // rootsOf has lab/setup make the roots of these names, or all, and returns them:
@@ -142,7 +143,7 @@ func command(ctx context.Context, args ...string) (string, error) {
 
 // newLab brings one mail server's internet up, and takes it down when the test ends.
 // Of the machine it only installs the programs: start runs them.
-func newLab(t *testing.T, b box, binary string) *lab {
+func newLab(t *testing.T, b box, programs string) *lab {
 	t.Helper()
 	ctx := t.Context()
 	l := &lab{box: b}
@@ -164,7 +165,7 @@ func newLab(t *testing.T, b box, binary string) *lab {
 	l.policyd = &policyd{box: l.box}
 	err = errors.Join(l.dns.sign(ctx, l.internet), l.dns.configure(l.internet),
 		l.write(map[string]string{"etc/ssl/certs/ca-certificates.crt": l.ca.trusted.pem()}),
-		l.policyd.install(binary))
+		l.installPrograms(programs))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -35,6 +35,7 @@ type sighting struct {
 	delivered bool   // false: RCPT only
 	version   uint16 // tls.VersionTLS13, ...
 	sni       string // lower case
+	message   string // what was delivered
 }
 
 func newMailHost(name, certificate string, behaviour []string, ca authorities) (*mailHost, error) {
@@ -192,7 +193,7 @@ func (s *session) startTLS() error {
 func (s *session) recipient(argument string) {
 	_, address, _ := strings.Cut(argument, "<")
 	address, _, _ = strings.Cut(address, ">")
-	s.note(address, false)
+	s.note(sighting{recipient: address})
 	if s.host.behaves() == "tempfail" {
 		s.say("451 4.3.0 try later")
 		return
@@ -201,9 +202,10 @@ func (s *session) recipient(argument string) {
 	s.say("250 2.1.5 ok")
 }
 
-func (s *session) note(recipient string, delivered bool) {
-	s.host.note(sighting{recipient, delivered, s.state.Version, strings.ToLower(s.state.ServerName)})
-	s.host.tell("recipient %s, delivered=%v, TLS version %#x", recipient, delivered, s.state.Version)
+func (s *session) note(what sighting) {
+	what.version, what.sni = s.state.Version, strings.ToLower(s.state.ServerName)
+	s.host.note(what)
+	s.host.tell("recipient %s, delivered=%v, TLS version %#x", what.recipient, what.delivered, what.version)
 }
 
 func (s *session) data() error {
@@ -212,6 +214,7 @@ func (s *session) data() error {
 		return nil
 	}
 	s.say("354 go ahead")
+	var message strings.Builder
 	for {
 		line, err := s.line()
 		if err != nil {
@@ -220,9 +223,10 @@ func (s *session) data() error {
 		if line == "." {
 			break
 		}
+		message.WriteString(line + "\n")
 	}
 	for _, r := range s.recipients {
-		s.note(r, true)
+		s.note(sighting{recipient: r, delivered: true, message: message.String()})
 	}
 	s.recipients = nil
 	s.say("250 2.0.0 stored")

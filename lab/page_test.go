@@ -48,11 +48,11 @@ type row struct {
 // rows are all rows of the page.
 func rows() []row {
 	var all []row
-	for _, s := range situations() {
+	for _, s := range judged() {
 		r := row{name: s.name, title: s.title, verdict: strings.Join(s.verdict, " / "), cells: byServer{}, notes: s.notes}
 		for _, b := range sixServers() {
 			r.cells[b.name] = shown(s.ends.of(b))
-			if s.later != nil {
+			if s.later != nil && s.later.of(b) != s.ends.of(b) {
 				r.cells[b.name] += ", then " + shown(s.later.of(b))
 			}
 		}
@@ -66,9 +66,7 @@ func rows() []row {
 func shown(ends string) string {
 	var words []string
 	for end := range strings.SplitSeq(ends, "; ") {
-		if protection, _, sent := strings.Cut(end, " mx"); sent {
-			end = protection
-		} else if protection, host, sent := strings.Cut(end, " "); sent && strings.HasSuffix(host, ".example") {
+		if protection, _, taken := taker(end); taken {
 			end = protection
 		}
 		words = append(words, end)
@@ -88,7 +86,10 @@ log says, and what the mail host says that took the mail, or that did not.
 | encrypted | sent over TLS; nobody asked who the host is |
 | clear | sent in clear text |
 | waits | nothing was sent, no host was even told the recipient; the mail stays in the queue and is tried again |
-| returned | to its sender, as mail that nobody takes |
+| returned | to its sender, with the reason |
+| refused 550 5.7.10, 451 4.7.10 ... | while it was handed over, with that code: the sender still has it. 4xx: and tries again |
+| held | taken, and kept until an operator releases it |
+| no milter | Exim speaks to none |
 
 "waits, then ..." is what happens as soon as the fault is mended. "a / b" are two recipients of one message. The verdict is what policyd
 decides, and by what. In no cell is mail sent with less than the verdict demands, nor returned where it should wait; a test holds
@@ -140,6 +141,9 @@ func (p *page) text() string {
 	b.WriteString("\n## What they log\n\nWithout times, process and queue numbers, addresses and the like.\n")
 	for _, r := range rows() {
 		fmt.Fprintf(&b, "\n### %s\n\n%s.\n", r.name, strings.ToUpper(r.title[:1])+r.title[1:])
+		if len(p.alike(r.name)) == 0 {
+			b.WriteString("\nNothing.\n")
+		}
 		for _, same := range p.alike(r.name) {
 			fmt.Fprintf(&b, "\n%s:\n\n```\n%s\n```\n", same.servers, strings.Join(same.lines, "\n"))
 		}

@@ -63,9 +63,9 @@ type policyd struct {
 	client *postfixmap.Client
 }
 
-// build compiles policyd for the lab's roots.
-func build(ctx context.Context, to string) error {
-	c := exec.CommandContext(ctx, "go", "build", "-o", to, "tlsverdict/cmd/policyd")
+// build compiles policyd and the milter for the lab's roots.
+func build(ctx context.Context, dir string) error {
+	c := exec.CommandContext(ctx, "go", "build", "-o", dir+"/", "tlsverdict/cmd/policyd", "tlsverdict/cmd/milter")
 	c.Env = append(os.Environ(), "CGO_ENABLED=0") // a root's C library may be older than this machine's
 	if out, err := c.CombinedOutput(); err != nil {
 		return fmt.Errorf("go build: %w: %s", err, out)
@@ -86,18 +86,24 @@ func dependOnSources(module string) error {
 	})
 }
 
-// install puts the binary where a package has it, and makes its directories.
-func (p *policyd) install(binary string) error {
-	text, err := os.ReadFile(binary)
-	if err != nil {
-		return err
-	}
-	for _, dir := range []string{"etc/tlsverdict", "var/lib/tlsverdict", "run/tlsverdict"} {
-		if err := os.MkdirAll(p.path(dir), 0o755); err != nil {
+// installPrograms puts the binaries where packages have them, and makes their
+// directories.
+func (b box) installPrograms(dir string) error {
+	for _, made := range []string{"etc/tlsverdict", "var/lib/tlsverdict", "run/tlsverdict"} {
+		if err := os.MkdirAll(b.path(made), 0o755); err != nil {
 			return err
 		}
 	}
-	return os.WriteFile(p.path("usr/bin/policyd"), text, 0o755)
+	for _, program := range []string{"policyd", "milter"} {
+		text, err := os.ReadFile(filepath.Join(dir, program))
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(b.path("usr/bin/"+program), text, 0o755); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // said returns what the daemon has logged in this setup.
@@ -126,10 +132,16 @@ func (p *policyd) start(ctx context.Context, t *testing.T) {
 // kill ends the daemon as a crash would.
 func (p *policyd) kill(t *testing.T) {
 	t.Helper()
-	if err := p.cmd.Process.Kill(); err != nil {
+	killed(t, p.cmd)
+}
+
+// killed ends a process, and returns when it is gone.
+func killed(t *testing.T, c *exec.Cmd) {
+	t.Helper()
+	if err := c.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	_ = p.cmd.Wait() // "signal: killed"
+	_ = c.Wait() // "signal: killed"
 }
 
 // freeze has the daemon accept connections and never answer, until it is thawed.

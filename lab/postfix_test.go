@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/smtp"
@@ -211,6 +212,52 @@ func sendOne(client *smtp.Client, recipient string) error {
 	return body.Close()
 }
 
+// kept finds what cleanup(8) says. What it puts off of a local submission stays in
+// maildrop, and pickup(8) takes it from there again.
+func (p postfix) kept(sender string) string {
+	for _, line := range slices.Backward(p.about(sender)) {
+		switch {
+		case strings.Contains(line, "milter-hold: END-OF-MESSAGE"):
+			return held
+		case strings.Contains(line, "milter-reject: END-OF-MESSAGE from localhost[127.0.0.1]: 4"):
+			return waits
+		}
+	}
+	return ""
+}
+
+func (p postfix) release(ctx context.Context) error {
+	_, err := p.run(ctx, "postsuper", "-H", "ALL")
+	return errors.Join(err, p.flush(ctx))
+}
+
+// about finds the lines of cleanup(8), smtpd(8) and pickup(8) by the queue ids of the
+// sender's messages, and by his name.
+func (p postfix) about(sender string) []string {
+	text, err := os.ReadFile(p.path(postfixLog))
+	if err != nil {
+		return nil
+	}
+	ours := map[string]bool{}
+	var lines []string
+	for line := range strings.Lines(string(text)) {
+		m := logLine.FindStringSubmatch(strings.TrimSpace(line))
+		if m == nil {
+			continue
+		}
+		id, _, _ := strings.Cut(m[2], ":")
+		if strings.Contains(line, "from=<"+sender+">") || strings.Contains(line, "from "+sender) {
+			ours[id] = id != "NOQUEUE"
+		} else if !ours[id] {
+			continue
+		}
+		if strings.Contains(m[2], ": milter-") {
+			lines = append(lines, strings.TrimSpace(line))
+		}
+	}
+	return lines
+}
+
 var ( // compiled once, never changed
 	logLine    = regexp.MustCompile(`postfix(?:/[\w-]+)*\[(\d+)\]: (.*)$`)
 	statusLine = regexp.MustCompile(`^[0-9A-Za-z]+: to=<([^>]*)>.* status=(\w+)`)
@@ -230,11 +277,20 @@ func readLog(text string) []attempt {
 		pid := m[1]
 		pending[pid] = append(pending[pid], strings.TrimSpace(line))
 		if s := statusLine.FindStringSubmatch(m[2]); s != nil {
-			found = append(found, attempt{recipient: s[1], status: s[2], said: postfixSaid(s[2], pending[pid]), lines: pending[pid]})
+			id, _, _ := strings.Cut(m[2], ":")
+			lines := slices.DeleteFunc(pending[pid], func(line string) bool { return ofAnother(line, id) })
+			found = append(found, attempt{recipient: s[1], status: s[2], said: postfixSaid(s[2], lines), lines: lines})
 			pending[pid] = nil
 		}
 	}
 	return found
+}
+
+// ofAnother reports whether a line is about another message than that with a queue
+// id, or says nothing but its name: cleanup(8), which may bounce, has such lines too.
+func ofAnother(line, id string) bool {
+	of := regexp.MustCompile(`\]: ([0-9A-F]+): `).FindStringSubmatch(line)
+	return of != nil && of[1] != id || strings.Contains(line, ": message-id=")
 }
 
 // postfixSaid reads how well an attempt was protected off its last line about TLS.

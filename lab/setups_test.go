@@ -74,6 +74,7 @@ func (b box) setups() []setup {
 	}
 	return []setup{
 		table,
+		{name: "milter", resolver: local, here: validates, dnssec: "validate", dane: "native", milter: true, acts: (*lab).filtered},
 		// A validating resolver on the mail server.
 		{name: "native", resolver: local, here: validates, dnssec: "validate", dane: "native", acts: (*lab).everything},
 		{name: "auto-native", resolver: local, here: validates, dnssec: "validate", dane: "auto", says: saysNative, acts: (*lab).dane},
@@ -110,6 +111,9 @@ func (l *lab) start(t *testing.T, s setup) {
 		l.dns.startLocal(t, l.mta, s.here)
 	}
 	l.policyd.start(t.Context(), t)
+	if s.milter {
+		l.milter = l.startMilter(t.Context(), t)
+	}
 	l.program.start(t.Context(), t)
 	if s.says != "" {
 		err := eventually(t.Context(), func() bool { return regexp.MustCompile("(?i)" + s.says).MatchString(l.policyd.said()) })

@@ -13,6 +13,7 @@ type situation struct {
 	name  string   // of the row, and of the recipients: NAME.SETUP@DOMAIN
 	title string   // what is so special, for readers
 	when  string   // calm, stripped, down, hung: the act
+	from  string   // the sender; else it is the null sender
 	to    []string // the recipients' domains; several are recipients of one message
 
 	// What policyd says of each, "dane-only by dane", and what that demands of
@@ -70,11 +71,11 @@ func everywhere(ends ...string) byServer { return byServer{"": strings.Join(ends
 
 // permits reports whether a mail may end so.
 func (s situation) permits(i int, end string) error {
-	protection, host, taken := strings.Cut(end, " ")
+	protection, host, taken := taker(end)
 	switch {
-	case end == waits:
+	case end == waits, end == held, end == noMilter, strings.HasPrefix(end, "refused 4"):
 		return nil
-	case end == returned && s.mayReturn:
+	case s.mayReturn && (end == returned || strings.HasPrefix(end, "refused 5")):
 		return nil
 	case end == returned:
 		return fmt.Errorf("the mail should wait, and is %s", end)
@@ -99,7 +100,25 @@ func (s situation) need(i int) need {
 
 // situations are the rows, in the order of the page.
 func situations() []situation {
-	return slices.Concat(situationsDANE(), situationsSTS(), situationsOthers(), situationsShared(), situationsStripped(), situationsOutage())
+	return slices.Concat(situationsDANE(), situationsSTS(), situationsOthers(), situationsShared(), situationsStripped(), situationsOutage(), one(requireTLS()))
+}
+
+// requireTLS is a message that must have TLS on its whole way (RFC 8689). A mail server
+// that does not offer that refuses it.
+func requireTLS() situation {
+	return situation{
+		name: "requiretls", title: "the client asks for REQUIRETLS (RFC 8689), which is not offered", when: "requiretls",
+		to: one("sts.example"), verdict: one("secure by mta-sts"), ends: everywhere("refused 555 5.5.4"), mayReturn: true,
+	}
+}
+
+// judged are all rows of the page: situations and petitions.
+func judged() []situation {
+	all := situations()
+	for _, p := range slices.Concat(petitions(), blindPetitions()) {
+		all = append(all, p.situation)
+	}
+	return all
 }
 
 func one[T any](v T) []T { return []T{v} }
@@ -298,7 +317,7 @@ func situationsOutage() []situation {
 // the verdict forbids.
 func TestSituations(t *testing.T) {
 	names := map[string]bool{}
-	for _, s := range situations() {
+	for _, s := range judged() {
 		if names[s.name] {
 			t.Errorf("%s: there are two", s.name)
 		}
@@ -312,6 +331,9 @@ func TestSituations(t *testing.T) {
 					continue
 				}
 				each := strings.Split(ends, "; ")
+				if ends == noMilter {
+					continue
+				}
 				if len(each) != len(s.to) {
 					t.Errorf("%s, %s: %q is not an end for each of %q", s.name, m.name, ends, s.to)
 					continue

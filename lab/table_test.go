@@ -37,7 +37,21 @@ func (l *lab) table(t *testing.T) {
 	l.policyd.thaw(t)
 	l.again(t, "hung")
 
+	l.requireTLS(t)
 	l.sweep(t)
+	l.unfiltered(t)
+}
+
+// requireTLS asks for REQUIRETLS: who would take that and then not keep it would lose
+// what the sender asked for.
+func (l *lab) requireTLS(t *testing.T) {
+	s := requireTLS()
+	r, err := hand(t.Context(), l.dial, letter{parameters: "REQUIRETLS", recipients: s.recipients(l.setup), header: "Subject: lab"})
+	got := "refused " + strings.Join(strings.Fields(r.mail + " - -")[:2], " ")
+	if want := s.ends.of(l.box); err != nil || got != want {
+		t.Errorf("REQUIRETLS: %q, want %q (%+v, %v)", got, want, r, err)
+	}
+	l.page.note(s.name, l.box, []string{})
 }
 
 // act sends the mails of all situations of an act, and judges what becomes of them.
@@ -161,7 +175,7 @@ func (l *lab) end(recipient string) string {
 // compareWitness compares an end with what the mail hosts saw: whoever did not get
 // the mail must not even have been told the recipient, if not to say "later".
 func (l *lab) compareWitness(recipient, end string) error {
-	protection, host, taken := strings.Cut(end, " ")
+	protection, host, taken := taker(end)
 	deliveries := 0
 	for _, h := range l.internet.hosts {
 		for _, s := range h.sightings(recipient) {
@@ -182,6 +196,12 @@ func (l *lab) compareWitness(recipient, end string) error {
 		return fmt.Errorf("delivered %d times, and the log says %q", deliveries, end)
 	}
 	return nil
+}
+
+// taker takes the end of a mail that somebody took apart.
+func taker(end string) (protection, host string, taken bool) {
+	protection, host, _ = strings.Cut(end, " ")
+	return protection, host, slices.Contains([]string{clear, encrypted, authenticated}, protection)
 }
 
 // proper reports whether a host's certificate proves who it is: by a public CA, or by
@@ -218,6 +238,9 @@ func (l *lab) sweep(t *testing.T) {
 	for _, s := range situations() {
 		for i, recipient := range s.recipients(l.setup) {
 			end := l.end(recipient)
+			if end == "" && s.when == "requiretls" {
+				end = "refused 5"
+			}
 			if err := s.permits(i, end); err != nil {
 				t.Errorf("UNSAFE: %s, in the end: %v", recipient, err)
 			}
