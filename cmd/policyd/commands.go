@@ -310,13 +310,17 @@ func workOut(ctx context.Context, cfg *config.Config, d nexthop.Destination) (*e
 
 // style is ANSI on a terminal, unless NO_COLOR is set or the terminal is dumb.
 func style(w io.Writer) explain.Style {
-	f, ok := w.(*os.File)
-	if !ok || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
-		return explain.Plain
-	}
-	info, err := f.Stat()
-	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
+	if !isTerminal(w) || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
 		return explain.Plain
 	}
 	return explain.ANSI
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }

@@ -39,6 +39,8 @@ func plan() map[string]room {
 		"internal/fairqueue":  {theirs: []string{"std"}, why: "it shares places out and does not know what for"},
 		"internal/gather":     {ours: []string{"internal/fairqueue", "internal/resolve", "internal/fetch", "internal/mtasts", "internal/tlsa", "internal/signal", "internal/nexthop", "internal/verdict"}, theirs: []string{"std"}, why: "it asks, and does not keep rulings or know who wants them"},
 		"internal/engine":     {ours: []string{"internal/fairqueue", "internal/gather", "internal/store", "internal/verdict", "internal/nexthop"}, theirs: []string{"github.com/maypok86/otter/v2", "golang.org/x/sync", "golang.org/x/time"}, why: "it keeps rulings and does not know how an MTA asks"},
+		"internal/maillog":    {theirs: []string{"std"}, why: "it reads logs, and judges nothing"},
+		"internal/impact":     {ours: []string{"internal/maillog", "internal/mtasts", "internal/verdict"}, theirs: []string{"std"}, why: pure + ", it judges deliveries"},
 		"internal/lint":       {ours: []string{"internal/verdict", "internal/mtasts", "internal/tlsa", "internal/signal", "internal/nexthop"}, theirs: []string{"std"}, why: pure + ", it judges evidence"},
 		"internal/survey":     {ours: []string{"internal/lint", "internal/fetch", "internal/verdict", "internal/mtasts", "internal/tlsa", "internal/signal", "internal/nexthop", "internal/probe"}, theirs: []string{"std"}, why: "it asks for its owner's sake, and judges nothing"},
 		"internal/explain":    {ours: []string{"internal/engine", "internal/verdict", "internal/mtasts", "internal/tlsa", "internal/signal", "internal/nexthop"}, theirs: []string{"std"}, why: "it tells what was decided"},

@@ -139,7 +139,9 @@ func (r Report) WriteText(w io.Writer, most int) error {
 		fmt.Fprintf(&b, "NOTE %s\n", remark)
 	}
 	fmt.Fprintf(&b, "\nhow they went      %s\n", share(s.Sent, part{"verified", s.Verified}, part{"trusted", s.Trusted}, part{"encrypted", s.Encrypted}, part{"clear", s.Clear}, part{"not logged", s.Unlogged}))
-	fmt.Fprintf(&b, "under the verdicts %s\n", share(s.Sent, part{"pass", s.Pass}, part{"likely", s.Likely}, part{"wait", s.Wait}, part{"unknown", s.Unknown}))
+	if r.Unruled < len(r.Rows) {
+		fmt.Fprintf(&b, "under the verdicts %s\n", share(s.Sent, part{"pass", s.Pass}, part{"likely", s.Likely}, part{"wait", s.Wait}, part{"unknown", s.Unknown}))
+	}
 	if r.Unruled > 0 {
 		fmt.Fprintf(&b, "no verdict was asked for %d domains\n", r.Unruled)
 	}

@@ -100,3 +100,14 @@ type Totals struct {
 	// means nothing of certificates.
 	TLSLogged, Checked [servers]bool
 }
+
+// Plus adds what another log said.
+func (t Totals) Plus(u Totals) Totals {
+	t.Lines, t.Octets, t.Cut = t.Lines+u.Lines, t.Octets+u.Octets, t.Cut+u.Cut
+	for i := range servers {
+		t.Deliveries[i] += u.Deliveries[i]
+		t.TLSLogged[i] = t.TLSLogged[i] || u.TLSLogged[i]
+		t.Checked[i] = t.Checked[i] || u.Checked[i]
+	}
+	return t
+}
