@@ -53,6 +53,7 @@ func TestBench(t *testing.T) {
 		{"cold", cold},
 		{"fleet", fleet},
 		{"growth", growth},
+		{"milter", milterCost},
 		{"peers", peers},
 		{"profiles", profiles},
 	}

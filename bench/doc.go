@@ -21,6 +21,7 @@
 //	cold     time, CPU and DNS questions of domains that nobody knew
 //	fleet    ten million deliveries in a simulated week
 //	growth   how all this grows with domains and connections; the plots
+//	milter   messages through cmd/milter, beside the milter library doing nothing
 //
 // # Who is measured
 //

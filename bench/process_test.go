@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 	if role == "" {
 		os.Exit(m.Run())
 	}
-	run := map[string]func([]string) error{"floor": runFloor, "standin": runStandIn}[role]
+	run := map[string]func([]string) error{"floor": runFloor, "standin": runStandIn, "milterfloor": runMilterFloor}[role]
 	if err := run(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, role+":", err)
 		os.Exit(1)

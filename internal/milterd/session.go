@@ -123,14 +123,13 @@ func (s *session) RcptTo(to, _ string, m milter.Modifier) (resp *milter.Response
 			return refused, nil
 		}
 	}
-	if !r.decided || s.set.Header != "" {
-		s.lookAhead(&r)
-	}
+	s.lookAhead(&r)
 	s.rcpts = append(s.rcpts, r)
 	return milter.RespContinue, nil
 }
 
-// lookAhead asks, once, for verdicts that nobody waits for yet.
+// lookAhead asks, once, for verdicts that nobody waits for yet: the end of the message
+// may need them, and the MTA asks for them when it sends the mail on.
 func (s *session) lookAhead(r *recipient) {
 	if !s.set.Prefetch {
 		return

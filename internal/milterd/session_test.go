@@ -326,6 +326,33 @@ func TestSessionHeaders(t *testing.T) {
 	}
 }
 
+// TestSessionPrefetch: the verdicts of all mail that leaves are asked for ahead of time,
+// also where no rule looks at it, each once a message; or of none.
+func TestSessionPrefetch(t *testing.T) {
+	for prefetch, want := range map[bool]int{true: 1, false: 0} {
+		o := internet()
+		set := settings(t, o, Reject)
+		set.Prefetch = prefetch
+		m := start(t, set)
+		m.mail("a@example.com", "")
+		for range 3 {
+			m.rcpt("b@plain.example", "smtp", "plain.example", "continue")
+		}
+		m.rcpt("root", "local", "", "continue")
+		m.end("accept")
+		if !within(5*time.Second, func() bool { return o.times("plain.example") == want }) {
+			t.Errorf("prefetch %v: asked %d times", prefetch, o.times("plain.example"))
+		}
+		// What is asked for at once is not asked for ahead.
+		m.mail("a@legal.example.com", "")
+		m.rcpt("b@sts.example", "smtp", "sts.example", "continue")
+		m.end("accept")
+		if n := m.server.counters.prefetched.Load(); n != uint64(want) {
+			t.Errorf("prefetch %v: %d asked for ahead", prefetch, n)
+		}
+	}
+}
+
 // TestSessionRequireTLS: the parameter of MAIL FROM is a requirement of its own.
 func TestSessionRequireTLS(t *testing.T) {
 	set := settings(t, internet(), Annotate)
