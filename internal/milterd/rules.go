@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"mime"
 	"net/textproto"
+	"slices"
 	"strings"
 )
 
@@ -136,15 +137,20 @@ func (m *Message) TLSOptional() bool {
 // See takes one header field into account. Nothing of it is kept but what it means
 // to the rules, so that its length does not matter.
 func (rs Rules) See(m *Message, name, value string) {
+	required, isSubject := strings.EqualFold(name, "TLS-Required"), strings.EqualFold(name, "Subject")
+	wanted := slices.ContainsFunc(rs, func(r Rule) bool { return strings.EqualFold(name, r.HeaderName) })
+	if !required && !isSubject && !wanted {
+		return
+	}
 	value = unfold(value)
-	if strings.EqualFold(name, "TLS-Required") {
+	if required {
 		m.tlsRequired++
 		if strings.EqualFold(value, "No") {
 			m.optional++
 		}
 	}
 	subject := ""
-	if strings.EqualFold(name, "Subject") {
+	if isSubject {
 		subject = decode(value)
 	}
 	for i := range rs {
@@ -166,7 +172,7 @@ func (rs Rules) See(m *Message, name, value string) {
 
 // unfold writes a header value in one line (RFC 5322 §2.2.3).
 func unfold(value string) string {
-	value = strings.NewReplacer("\r\n", "", "\n", "", "\r", "").Replace(value)
+	value = strings.ReplaceAll(strings.ReplaceAll(value, "\r", ""), "\n", "")
 	return textproto.TrimString(value)
 }
 
