@@ -275,45 +275,6 @@ func isLogger(sel *ast.SelectorExpr) bool {
 	return false
 }
 
-// TestManualPage: policyd(8) has every command and every flag, and no other.
-func TestManualPage(t *testing.T) {
-	_, files := sources(t)
-	want := make(map[string]bool)
-	for name := range files {
-		if !strings.HasPrefix(name, "cmd/policyd/") {
-			continue
-		}
-		text := page(t, name)
-		for _, m := range regexp.MustCompile(`Use:\s+"(\w[\w-]*) ?`).FindAllStringSubmatch(text, -1) {
-			want[m[1]] = true
-		}
-		for _, m := range regexp.MustCompile(`Flags\(\)\.\w+Var\([^,]+, "([\w-]+)"`).FindAllStringSubmatch(text, -1) {
-			want["--"+m[1]] = true
-		}
-	}
-	delete(want, "policyd")
-	if len(want) < 8 {
-		t.Fatalf("commands and flags found: %v: the test means nothing", want)
-	}
-	man := page(t, "docs/man/policyd.8")
-	found := make(map[string]bool)
-	for _, m := range regexp.MustCompile(`(?m)^\.(?:It|Op) (?:Ic|Fl) (-?)(\w[\w-]*)`).FindAllStringSubmatch(man, -1) {
-		if m[1] != "" {
-			m[2] = "--" + m[2]
-		}
-		found[m[2]] = true
-	}
-	for w := range want {
-		if !found[w] {
-			t.Errorf("policyd(8) lacks %s", w)
-		}
-		delete(found, w)
-	}
-	for f := range found {
-		t.Errorf("policyd(8) has %s, which policyd has not", f)
-	}
-}
-
 // TestDeferralTexts: what docs/postfix.md says that TEMP says is said somewhere.
 func TestDeferralTexts(t *testing.T) {
 	var all strings.Builder
@@ -330,28 +291,6 @@ func TestDeferralTexts(t *testing.T) {
 				}
 			}
 		}
-	}
-}
-
-// TestManualPageOfConfiguration: policyd.toml(5) has the keys and defaults of
-// docs/policyd.toml.md, which a test of package config holds against the code.
-func TestManualPageOfConfiguration(t *testing.T) {
-	man := page(t, "docs/man/policyd.toml.5")
-	found := make(map[string]string)
-	for _, m := range regexp.MustCompile(`(?m)^\.It Va ([a-z_.]+)(?: No = Li (.*))?$`).FindAllStringSubmatch(man, -1) {
-		found[m[1]] = strings.ReplaceAll(m[2], `\(dq`, `"`)
-	}
-	for _, m := range regexp.MustCompile("(?m)^### (.*)\n\nDefault: (?:`(.*?)`)?").FindAllStringSubmatch(page(t, "docs/policyd.toml.md"), -1) {
-		key := strings.TrimPrefix(m[1], "override.")
-		if got, ok := found[key]; !ok {
-			t.Errorf("policyd.toml(5) lacks %s", key)
-		} else if key == m[1] && got != m[2] {
-			t.Errorf("policyd.toml(5) gives %s the default %s, the reference %s", key, got, m[2])
-		}
-		delete(found, key)
-	}
-	for key := range found {
-		t.Errorf("policyd.toml(5) has %s, which the reference has not", key)
 	}
 }
 
