@@ -145,3 +145,22 @@ func TestWordsCostNothing(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkMaps is a hit on each map, where the answer is a word and where it is a line.
+func BenchmarkMaps(b *testing.B) {
+	sts := verdict.STS{Domain: "example.com", Patterns: []string{"mx.example.com", "*.example.net"}, Hosts: []string{"mx.example.com", "in.example.net"}}
+	for _, v := range []verdict.Verdict{verdict.DANEOnly{}, sts} {
+		r := New(&known{v}, Options{Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+		for _, in := range append(dialects(), mustLookUp(b, "verdict")) {
+			b.Run(v.Name()+"/"+in.name, func(b *testing.B) {
+				req := postfixmap.Request{Map: []byte(in.name), Key: []byte("example.com")}
+				buf := make([]byte, 0, 1024)
+				ctx := context.Background()
+				b.ReportAllocs()
+				for b.Loop() {
+					r.ServeMap(ctx, req, buf)
+				}
+			})
+		}
+	}
+}

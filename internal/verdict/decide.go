@@ -490,7 +490,7 @@ func (d *decision) enforceSTS(p *mtasts.Cached) (Verdict, Source) {
 		d.say(STSUnwritable, d.name(), "")
 		return Defer{Remote, "the MTA-STS policy of " + d.name() + " lists no host name that an MX could have"}, FromSTS
 	}
-	v := d.policy(p, patterns)
+	v := d.policy(patterns, spell(patterns))
 	v.Lines = p.Policy.Lines
 	return v, FromSTS
 }

@@ -3,39 +3,41 @@ package verdict
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"tlsverdict/internal/mtasts"
 )
 
-// policy is a policy with the hosts that it allows.
-func (d *decision) policy(p *mtasts.Cached, patterns []mtasts.Pattern) STS {
-	return STS{Domain: p.Domain, Patterns: spell(patterns), Hosts: d.allowed(patterns)}
+// policy is a policy with the hosts that it allows. names are the patterns as text, and
+// the texts that are kept: none is there twice.
+func (d *decision) policy(patterns []mtasts.Pattern, names []string) STS {
+	return STS{Domain: d.name(), Patterns: names, Hosts: d.allowed(patterns, names)}
 }
 
 // allowed expands patterns to the MX names that match (RFC 8461 §4.1). Where the MX
 // answer has no names and may be a lie, those that the policy writes in full are all
 // that is known.
-func (d *decision) allowed(patterns []mtasts.Pattern) []string {
+func (d *decision) allowed(patterns []mtasts.Pattern, names []string) []string {
 	var out []string
 	if !d.f.Destination.Host && d.f.Gone() {
-		for _, p := range patterns {
+		for i, p := range patterns {
 			if !p.Wildcard() && len(out) < MaxNames {
-				out = append(out, p.Name())
+				out = append(out, names[i])
 			}
 		}
 		return out
 	}
-	for _, name := range writable(d.mxNames()) {
+	for _, host := range writable(d.mxNames()) {
 		if len(out) == MaxNames {
 			break
 		}
-		i := slices.IndexFunc(patterns, func(p mtasts.Pattern) bool { return p.Match(name) })
+		i := slices.IndexFunc(patterns, func(p mtasts.Pattern) bool { return p.Match(host) })
 		switch {
 		case i < 0:
 		case patterns[i].Wildcard():
-			out = append(out, name)
+			out = append(out, host)
 		default:
-			out = append(out, patterns[i].Name()) // the same text, kept once
+			out = append(out, names[i])
 		}
 	}
 	return out
@@ -96,6 +98,11 @@ func (d *decision) known(v Verdict) *STS {
 	if len(patterns) == 0 {
 		return nil
 	}
-	p := d.policy(d.f.STS.Policy, patterns)
+	names := spell(patterns)
+	for i := range names {
+		// The policy's whole text would be kept with a part of it.
+		names[i] = strings.Clone(names[i])
+	}
+	p := d.policy(patterns, names)
 	return &p
 }
