@@ -158,6 +158,8 @@ const (
 	atOnce
 	// claimed: one did.
 	claimed
+	// gone: the cache has it no more.
+	gone
 )
 
 // renew reports whether the caller, and nobody else, is to start a flight.
@@ -275,13 +277,18 @@ func (e *Engine) Cached(d nexthop.Destination) (Ruled, bool) {
 	if !ok {
 		return Ruled{}, false
 	}
+	e.hit(d, n, now)
+	return e.ruled(n), true
+}
+
+// hit counts a question for a known verdict, and has it renewed when it is time to.
+func (e *Engine) hit(d nexthop.Destination, n *entry, now time.Duration) {
 	e.counts.hits.Add(1)
 	if e.cfg.RefreshAhead && n.renew(now) {
 		e.counts.refreshes.Add(1)
 		// The refresh is the program's own idea, and on nobody's account.
 		e.fly(d, "")
 	}
-	return e.ruled(n), true
 }
 
 // Prepare has d worked out, unless it is known or under way, and does not wait.

@@ -56,6 +56,10 @@ func newVerdicts(entries int, start time.Time, weigh func(*entry) uint32) (*verd
 			ExpiryCalculator: otter.ExpiryWritingFunc(func(n otter.Entry[nexthop.Destination, *entry]) time.Duration {
 				return n.Value.until - clock.time(n.SnapshotAtNano)
 			}),
+			OnAtomicDeletion: func(n otter.DeletionEvent[nexthop.Destination, *entry]) {
+				// Also of one that was replaced: see Hold.
+				n.Value.renewal.Store(gone)
+			},
 			Clock: clock,
 		})
 		if err != nil {

@@ -131,7 +131,8 @@ func TestVerdictMap(t *testing.T) {
 	}
 }
 
-// TestWordsCostNothing: where the answer is a word, a hit allocates nothing on any map.
+// TestWordsCostNothing: where the answer is a word, a question that did not come lately
+// allocates the text of its key and nothing else, on any map.
 func TestWordsCostNothing(t *testing.T) {
 	for _, v := range []verdict.Verdict{verdict.NoPolicy{}, verdict.DANEOnly{}, verdict.DANE{}, verdict.Encrypt{}, verdict.Defer{Text: "SERVFAIL"}} {
 		r := New(&known{v}, Options{Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
@@ -139,7 +140,7 @@ func TestWordsCostNothing(t *testing.T) {
 			req := postfixmap.Request{Map: []byte(in.name), Key: []byte("example.com")}
 			buf := make([]byte, 0, 256)
 			ctx := context.Background()
-			if n := testing.AllocsPerRun(100, func() { r.ServeMap(ctx, req, buf) }); n > 0 {
+			if n := testing.AllocsPerRun(100, func() { r.ServeMap(ctx, req, buf) }); n > 1 {
 				t.Errorf("%s, %s: %v allocations", in.name, v.Name(), n)
 			}
 		}

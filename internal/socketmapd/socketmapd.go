@@ -48,6 +48,8 @@ import (
 // Engine rules on destinations.
 type Engine interface {
 	Cached(nexthop.Destination) (engine.Ruled, bool)
+	// Hold returns what Cached does, to be asked again, or nil.
+	Hold(nexthop.Destination) *engine.Hold
 	Rule(context.Context, nexthop.Destination) engine.Ruled
 	Explain(context.Context, nexthop.Destination) *engine.Explanation
 }
@@ -78,7 +80,7 @@ type Responder struct {
 	strange rate.Sometimes
 	// reports are the reports being written.
 	reports *fairqueue.Queue
-	keys    *keys
+	recent  *recent
 }
 
 const (
@@ -92,7 +94,7 @@ func New(e Engine, opt Options) *Responder {
 	return &Responder{
 		engine: e, opt: opt, strange: rate.Sometimes{Interval: time.Minute},
 		reports: fairqueue.New(max(1, runtime.GOMAXPROCS(0)/2), maxReports),
-		keys:    newKeys(),
+		recent:  newRecent(),
 	}
 }
 
@@ -150,9 +152,13 @@ func dialects() []dialect {
 const maps = "postfix, postfix-tlsrpt, sts, tls, exim, verdict, json"
 
 // ServeMap answers one request. A verdict that is known costs no lock, a log record
-// only at debug, and no allocation where the domain was asked for lately and the answer
-// is a word.
+// only at debug, and no allocation where the same question came lately.
 func (r *Responder) ServeMap(ctx context.Context, req postfixmap.Request, reply []byte) []byte {
+	debug := r.opt.Log.Enabled(ctx, slog.LevelDebug)
+	slot := r.recent.slot(req)
+	if a := slot.answer(req); a != nil && !debug && a.hold.Hit() {
+		return append(reply, a.line...)
+	}
 	in, ok := lookUp(req.Map)
 	switch {
 	case ok:
@@ -161,7 +167,7 @@ func (r *Responder) ServeMap(ctx context.Context, req postfixmap.Request, reply 
 	default:
 		return r.unknownMap(string(req.Map), reply)
 	}
-	d, err := nexthop.Parse(r.keys.text(req.Key))
+	d, err := nexthop.Parse(string(req.Key))
 	if err != nil {
 		if r.silent(in) {
 			return append(reply, in.none...)
@@ -169,19 +175,21 @@ func (r *Responder) ServeMap(ctx context.Context, req postfixmap.Request, reply 
 		return in.noDestination(err, reply)
 	}
 	ruled, ok := r.engine.Cached(d)
-	if ok {
-		if r.opt.Log.Enabled(ctx, slog.LevelDebug) {
-			r.logHit(ctx, req.Map, d, ruled.Verdict)
-		}
-	} else {
+	if !ok {
 		ctx, cancel := context.WithTimeout(fairqueue.WithClient(ctx, req.Client), in.deadline(r.opt.Deadline))
 		ruled = r.engine.Rule(ctx, d)
 		cancel()
+		return r.append(reply, in, d, ruled)
 	}
-	if r.silent(in) {
-		return append(reply, in.none...)
+	if debug {
+		r.logHit(ctx, req.Map, d, ruled.Verdict)
 	}
-	return in.spell(&r.opt, reply, d, ruled)
+	if slot.again() {
+		if hold := r.engine.Hold(d); hold != nil {
+			slot.keep(req, hold, r.reply(in, d, hold.Ruled()))
+		}
+	}
+	return r.append(reply, in, d, ruled)
 }
 
 // silent reports whether the asker is told of no policy, whatever holds.
@@ -281,10 +289,14 @@ func marshal(report *explain.Report) ([]byte, error) {
 
 // reply is what the MTA is told of a ruling.
 func (r *Responder) reply(in dialect, d nexthop.Destination, ruled engine.Ruled) string {
+	return string(r.append(nil, in, d, ruled))
+}
+
+func (r *Responder) append(reply []byte, in dialect, d nexthop.Destination, ruled engine.Ruled) []byte {
 	if r.silent(in) {
-		return in.none
+		return append(reply, in.none...)
 	}
-	return string(in.spell(&r.opt, nil, d, ruled))
+	return in.spell(&r.opt, reply, d, ruled)
 }
 
 // Report makes the report of an explanation, with the reply of each dialect.

@@ -314,6 +314,8 @@ func (f *fixed) Cached(d nexthop.Destination) (engine.Ruled, bool) {
 	return engine.Ruled{Verdict: f.verdict}, f.known
 }
 
+func (f *fixed) Hold(nexthop.Destination) *engine.Hold { return nil }
+
 func (f *fixed) Rule(ctx context.Context, d nexthop.Destination) engine.Ruled {
 	f.asked = append(f.asked, d)
 	select {
@@ -602,6 +604,8 @@ type known struct{ v verdict.Verdict }
 func (k *known) Cached(nexthop.Destination) (engine.Ruled, bool) {
 	return engine.Ruled{Verdict: k.v}, true
 }
+
+func (k *known) Hold(nexthop.Destination) *engine.Hold { return nil }
 
 func (k *known) Rule(context.Context, nexthop.Destination) engine.Ruled {
 	return engine.Ruled{Verdict: k.v}
