@@ -98,6 +98,15 @@ func calmOthers() []outcome {
 		{name: "prefix-self-signed", to: "prefixself.example", reply: secure("starttls-mx.prefixself.example"), status: "deferred", log: mismatch},
 		{name: "prefix-unsigned", to: "prefixunsigned.example", reply: "NOTFOUND", status: "sent", log: untrusted, host: "starttls-mx.prefixunsigned.example", how: "tls"},
 		{name: "prefix-mixed", to: "prefixmixed.example", reply: "NOTFOUND", status: "sent", log: untrusted, host: "starttls-mx.prefixmixed.example", how: "tls"},
+		{name: "txt-required", to: "txt.example", reply: "OK encrypt", status: "sent", log: untrusted, host: "mx.txt.example", how: "tls"},
+		{name: "txt-never-offers-tls", to: "txtclear.example", reply: "OK encrypt", status: "deferred", log: noSTARTTLS},
+		{name: "txt-webpki", to: "txtauth.example", reply: secure("mx.txtauth.example"), status: "sent", log: verified, host: "mx.txtauth.example", how: "sni"},
+		{name: "txt-webpki-self-signed", to: "txtself.example", reply: secure("mx.txtself.example"), status: "deferred", log: mismatch},
+		{name: "txt-unsigned", to: "txtunsigned.example", reply: "NOTFOUND", status: "sent", log: `status=sent`, host: "mx.txtunsigned.example", how: "clear"},
+		{name: "txt-bogus", to: "txtbogus.example", reply: "TEMP", status: "deferred", log: deferredByPolicy},
+		{name: "rr-required", to: "rr.example", reply: "OK encrypt", status: "sent", log: untrusted, host: "mx.rr.example", how: "tls"},
+		{name: "rr-webpki", to: "rrauth.example", reply: secure("mx.rrauth.example"), status: "sent", log: verified, host: "mx.rrauth.example", how: "sni"},
+		{name: "rr-webpki-self-signed", to: "rrself.example", reply: secure("mx.rrself.example"), status: "deferred", log: mismatch},
 		{name: "nothing-clear-text", to: "plain.example", reply: "NOTFOUND", status: "sent", log: `status=sent`, host: "mx.plain.example", how: "clear"},
 		{name: "nothing-opportunistic", to: "opportunistic.example", reply: "NOTFOUND", status: "sent", log: untrusted, host: "mx.opportunistic.example", how: "tls"},
 		{name: "null-mx", to: "nullmx.example", reply: "NOTFOUND", status: "bounced", log: `does not accept mail`},
@@ -115,6 +124,8 @@ func attacked() []outcome {
 		{name: "sts-stripped", to: "sts.example", reply: secure("mx.sts.example"), status: "deferred", log: noSTARTTLS},
 		{name: "sts-wildcard-stripped", to: "stswild.example", reply: secure(".stswild.example"), status: "deferred", log: noSTARTTLS},
 		{name: "prefix-stripped", to: "prefix.example", reply: secure("starttls-mx.prefix.example"), status: "deferred", log: noSTARTTLS},
+		{name: "txt-stripped", to: "txt.example", reply: "OK encrypt", status: "deferred", log: noSTARTTLS},
+		{name: "rr-stripped", to: "rrauth.example", reply: secure("mx.rrauth.example"), status: "deferred", log: noSTARTTLS},
 		{name: "sts-kept-policy-host-down", to: "stskept.example", reply: secure("mx.stskept.example"), status: "sent", log: verified, host: "mx.stskept.example", how: "sni"},
 		// What opportunistic TLS is worth: the attacker gets his way.
 		{name: "nothing-stripped", to: "opportunistic.example", reply: "NOTFOUND", status: "sent", log: `status=sent`, host: "mx.opportunistic.example", how: "clear"},
@@ -122,7 +133,7 @@ func attacked() []outcome {
 }
 
 func strippedHosts() []string {
-	return []string{"mx.dane301.example", "mx.sts.example", "mx.stswild.example", "starttls-mx.prefix.example", "mx.opportunistic.example", "good.provider.example"}
+	return []string{"mx.dane301.example", "mx.sts.example", "mx.stswild.example", "starttls-mx.prefix.example", "mx.txt.example", "mx.rrauth.example", "mx.opportunistic.example", "good.provider.example"}
 }
 
 // outage are the outcomes around policyd's death: first each is deferred, and

@@ -36,6 +36,10 @@ dane = "%s"
 allow_networks = ["198.51.100.0/24", "2001:db8:100::/64"]
 ca_file = "/etc/ssl/certs/ca-certificates.crt"
 
+[signals]
+txt = "enforce"
+rr = "enforce"
+
 [log]
 level = "debug"
 
