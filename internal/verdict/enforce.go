@@ -21,7 +21,7 @@ import (
 // given up instead.
 
 // wayOut is what the operator can do; Postfix logs 200 bytes of a reason.
-const wayOut = `give Postfix a validating resolver on this host ([postfix] dane = "native"), or write an [[override]]`
+const wayOut = `give the mail server a validating resolver on this host ([postfix] dane = "native"), or write an [[override]]`
 
 // native reports whether the MTA looks TLSA records up itself.
 func (d *decision) native() bool {
@@ -70,7 +70,7 @@ func (d *decision) hiding(host int, t *tally) (Verdict, Source) {
 	f := t.hosts[host].failure
 	d.say(DANEHidden, d.f.Hosts[host].Name, f.Detail)
 	v := d.failed(what, f)
-	v.Text += "; a validating resolver would let Postfix use the other hosts"
+	v.Text += "; with a validating resolver the mail server could use the other hosts"
 	return v, FromDANE
 }
 

@@ -100,7 +100,7 @@ func TestFingerprint(t *testing.T) {
 		{"beside STS", sts(keyed(Secure, "usable", "3 1 1 a")), "fingerprint", digestList{sum("a")}, Fingerprints, ""},
 		{"beside prefix", prefixed(keyed(Secure, "usable", "3 1 1 a"), 1), "fingerprint", digestList{sum("a")}, Fingerprints, ""},
 		{"STS unsettled", edit(keyed(Secure, "usable", "3 1 1 a"), func(f *Facts) { f.STS = STSFacts{} }), "fingerprint", digestList{sum("a")}, Fingerprints, ""},
-		{"trust anchor only", keyed(Secure, "usable", "2 1 1 a"), "defer", nil, NoFingerprints, "TLSA 2 1 1 of mx0.example.com has no fingerprint: give Postfix"},
+		{"trust anchor only", keyed(Secure, "usable", "2 1 1 a"), "defer", nil, NoFingerprints, "TLSA 2 1 1 of mx0.example.com has no fingerprint: give the mail server"},
 		{"whole trust anchor", keyed(Secure, "usable", "2 0 0 a"), "defer", nil, NoFingerprints, "TLSA 2 0 0 of mx0.example.com"},
 		{"SHA-512 only", keyed(Secure, "usable", "3 1 2 a"), "defer", nil, NoFingerprints, "TLSA 3 1 2 of mx0.example.com"},
 		{"both", keyed(Secure, "usable", "3 1 2 a, 2 1 1 a, 2 1 1 b"), "defer", nil, NoFingerprints, "TLSA 2 1 1, 3 1 2 of mx0.example.com"},
