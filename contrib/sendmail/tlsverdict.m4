@@ -7,8 +7,8 @@ dnl	FEATURE(`tlsverdict', `local:/run/x')dnl	asks another socket
 dnl
 dnl It stands instead of FEATURE(`sts'), above the MAILER lines and below the
 dnl definition of confDANE, if there is one. Rules of your own under
-dnl LOCAL_TLS_RCPT run after these, on what these let through. docs/sendmail.md
-dnl tells the rest.
+dnl LOCAL_TLS_SERVER and LOCAL_TLS_RCPT run after these, on what these let
+dnl through. docs/sendmail.md tells the rest.
 dnl
 dnl Why not FEATURE(`sts'):
 dnl - it asks for the domain of the recipient, wherever mailertable or SMART_HOST
@@ -24,12 +24,22 @@ dnl Fields of rules are separated by tabs.
 ifdef(`_LOCAL_TLS_RCPT_',
 	`errprint(`*** ERROR: FEATURE(`tlsverdict') must be above LOCAL_TLS_RCPT
 ')')
+ifdef(`_LOCAL_TLS_SERVER_',
+	`errprint(`*** ERROR: FEATURE(`tlsverdict') must be above LOCAL_TLS_SERVER
+')')
 define(`_TLSV_SOCKET_', ifelse(_ARG_, `', ``inet:8461@127.0.0.1'', `_ARG_'))
 define(`_TLSV_DANE_', `ifdef(`confDANE', `ifelse(lower(confDANE), `false', `no', `yes')', `no')')
 define(`_TLSV_SAID_', _TLSV_DANE_)
 define(`_NEED_MACRO_MAP_', `1')
 
+dnl A refused session is a failure of the host to Sendmail, which leaves it alone
+dnl then. That must not outlast the process: others have mail for the same host.
+undefine(`confHOST_STATUS_DIRECTORY')
+
 dnl The rules of the administrator keep their place behind ours.
+define(`_LOCAL_TLS_SERVER_')
+define(`LOCAL_TLS_SERVER', `divert(9)
+STlsVerdict_own_server')
 define(`_LOCAL_TLS_RCPT_')
 define(`LOCAL_TLS_RCPT', `divert(9)
 STlsVerdict_own_rcpt')
@@ -84,14 +94,34 @@ dnl One open session at a time: {cert_altnames} holds the names of the latest
 dnl handshake, not of the cached session that is used again.
 O ConnectionCacheSize=1
 
+###  Local_tls_server: is this host good enough to begin with?
+dnl Who is refused here is not told the sender, and a refusal is temporary whatever
+dnl else has failed in the message: that of tls_rcpt is not (see docs/sendmail.md).
+dnl But it holds for all recipients of the session, and for all mail to the host
+dnl that this process has still to deliver.
+SLocal_tls_server
+R$*			$: $1 $| $>TlsVerdict $1 $| $&h
+dnl {verify} $| <what to say> next hop of the last recipient
+R$* $| $#$*		$: $1 $| <$2> $>TlsVerdict_nexthop $&u
+dnl {verify} $| <what to say> <> why
+R$* $| <$*> $&h		$: $1 $| <$2> <> $2
+dnl No verdict, or another MX host is wanted: that is not the fault of this host. A
+dnl process of the queue may have mail of others for it.
+R$* $| <$*> <> error $- 4.7.0 $*	$: $1 $| <$2> <> <$&{ntries}>
+R$* $| <$*> <> <0>	$#$2
+R$* $| <$*> <> <$*>	$: $1 $| <$2> <> <$(tls .policyd $: $)>
+R$* $| <$*> <> <>	$: $1
+R$* $| <$*> <> $*	$#$2
+R$* $| <$*> $*		$: $1
+R$* $| $*		$: $1
+R$*			$@ $>TlsVerdict_own_server $1
+
 ###  Local_tls_rcpt: may this recipient be told to this host?
-dnl Asked of each, as the session can be that of another. Who is refused here waits,
-dnl or goes to the next MX host. Refused at the start of the session
-dnl (tls_server), the host would be left alone for half an hour, by all who have
-dnl mail for it.
+dnl Asked of each, as the session can be that of another. Who is refused waits, or
+dnl goes to the next MX host.
 SLocal_tls_rcpt
-dnl A session without TLS has no {verify} of its own, and shows that of the
-dnl envelope, which can be the one of the client that brought the mail.
+dnl A session without TLS has no {verify} of its own, and would show one that the
+dnl envelope has from elsewhere.
 R$*			$: $(macro {verify} $@ NONE $) $1
 R$*			$: $1 $| $>TlsVerdict_nexthop $1
 R$* $| $*		$: $1 $| $>TlsVerdict $&{verify} $| $2
@@ -174,7 +204,7 @@ R$* $| <$*> secure $- $* servername=hostname	$: $1 $| <$2> <> $(tlsverdictmatch 
 R$* $| <$*> <> ?$*	$: $1 $| <$2> a list of MX hosts?
 R$* $| <$*> <> $* $~{TlsVerdictSeparator} $~{TlsVerdictSeparator} $*	$: $1 $| <$2> a list of MX hosts?
 R$* $| <$*> <> $+	$: $1 $| <$2> host $>TlsVerdict_policy :$3:
-R$* $| <$*> host no	$#error $@ 4.7.5 $: "450 " $&{server_name} " is not an MX host that the policy of " $2 " allows"
+R$* $| <$*> host no	$#error $@ 4.7.0 $: "450 " $&{server_name} " is not an MX host that the policy of " $2 " allows"
 dnl DANE has authenticated the host; its certificate needs no name.
 RTRUSTED $| <$*> host yes	$@ OK
 ROK $| <$*> host yes	$: <$1> $>TlsVerdict_certificate $&{server_name}
@@ -202,5 +232,6 @@ R$={cert_altnames}	$@ yes
 R$*			$@ no
 
 ###  Rules of the administrator
+STlsVerdict_own_server
 STlsVerdict_own_rcpt
 divert(-1)
