@@ -82,6 +82,9 @@ func (p postfix) install(_ context.Context, s setup) error {
 		if err != nil {
 			return err
 		}
+		if s.tlsrpt {
+			text = strings.ReplaceAll(text, "\n#smtp_tlsrpt_", "\nsmtp_tlsrpt_")
+		}
 		main = withSettings(main, text)
 	}
 	dist, err := os.ReadFile(p.path("usr/share/postfix/master.cf.dist"))

@@ -23,6 +23,7 @@ type setup struct {
 	says     string // a regular expression that policyd's log matches: what it found out
 	// Of Postfix: smtp(8) has no chroot, and asks over a unix socket.
 	unchrooted bool
+	tlsrpt     bool // it reports what it sends (RFC 8460), from 3.10 on
 	milter     bool // mail passes through the milter first
 	acts       func(*lab, *testing.T)
 }
@@ -72,7 +73,7 @@ func (b box) setups() []setup {
 	if b.server() != "postfix" {
 		return []setup{table}
 	}
-	return []setup{
+	all := []setup{
 		table,
 		{name: "milter", resolver: local, here: validates, dnssec: "validate", dane: "native", milter: true, acts: (*lab).filtered},
 		// A validating resolver on the mail server.
@@ -92,6 +93,10 @@ func (b box) setups() []setup {
 		{name: "unsigned", resolver: lying, dnssec: "validate", dane: "fingerprint", lies: []lie{unsigned(".")}, more: forgetful, prints: true, says: saysUnsigned, acts: (*lab).stripped},
 		{name: "forged", resolver: lying, dnssec: "validate", dane: "fingerprint", lies: []lie{flagged()}, more: forgetful, prints: true, acts: (*lab).forged},
 	}
+	if b.version() != "3.7" {
+		all = append(all, setup{name: "tlsrpt", resolver: local, here: validates, dnssec: "validate", dane: "native", tlsrpt: true, acts: (*lab).reported})
+	}
+	return all
 }
 
 // start makes the mail server anew as a setup says: nothing of an earlier one is
