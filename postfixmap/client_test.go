@@ -194,3 +194,44 @@ func TestClientPool(t *testing.T) {
 		}
 	})
 }
+
+// TestClientCloseIdle: what is kept goes, what is under way stays, and the next question
+// has a new connection.
+func TestClientCloseIdle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		s := &Server{Handler: HandlerFunc(func(ctx context.Context, req Request, reply []byte) []byte {
+			if string(req.Key) == "wait" {
+				<-release
+			}
+			return echoMap(ctx, req, reply)
+		})}
+		l := newPipeListener()
+		go func() { _ = s.Serve(t.Context(), l) }()
+		c := &Client{DialFunc: func(context.Context) (net.Conn, error) { return l.dial(t), nil }}
+		ask := func(key string) {
+			if r, err := c.Lookup(t.Context(), "m", key); err != nil || string(r.Data) != key {
+				t.Errorf("%s: %v, %v", key, r, err)
+			}
+		}
+		done := make(chan struct{})
+		go func() { ask("wait"); close(done) }()
+		synctest.Wait()
+		ask("k")
+		c.CloseIdle()
+		synctest.Wait()
+		if n := s.Stats().Open; n != 1 {
+			t.Errorf("%d connections are open, want that of the question under way", n)
+		}
+		ask("k")
+		close(release)
+		<-done
+		if st := s.Stats(); st.Accepted != 3 {
+			t.Errorf("stats %+v", st)
+		}
+		_ = c.Close()
+		if err := s.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}

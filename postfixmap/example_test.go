@@ -2,9 +2,13 @@ package postfixmap_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"log"
+	"strings"
+	"time"
 
 	"tlsverdict/postfixmap"
 )
@@ -101,4 +105,126 @@ func ExampleParseTLSPolicy() {
 	// Output:
 	// secure [.example.com] hostname <nil>
 	// postfixmap: TLS policy: match: not allowed at level encrypt: use fingerprint, verify or secure
+}
+
+// What a client does with each kind of answer. Only NOTFOUND means that there is none.
+func ExampleClient_Lookup() {
+	server := &postfixmap.Server{Handler: postfixmap.HandlerFunc(
+		func(_ context.Context, req postfixmap.Request, reply []byte) []byte {
+			switch string(req.Key) {
+			case "example.com":
+				return postfixmap.AppendOK(reply, "encrypt")
+			case "slow.example":
+				return postfixmap.AppendTemp(reply, "the resolver does not answer")
+			}
+			return postfixmap.AppendNotFound(reply)
+		})}
+	address, err := postfixmap.ParseAddress("inet:127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	listener, err := address.Listen(context.Background(), 0)
+	if err != nil {
+		log.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(context.Background(), listener) }()
+	if address, err = postfixmap.ParseAddress("inet:" + listener.Addr().String()); err != nil {
+		log.Fatal(err)
+	}
+
+	client := &postfixmap.Client{Address: address, Timeout: 10 * time.Second}
+	ask := func(key string) {
+		reply, err := client.Lookup(context.Background(), "postfix", key)
+		switch {
+		case err != nil:
+			// Nobody answers: as good as TEMP, and never as NOTFOUND.
+			fmt.Println(key, "waits: no answer")
+		case reply.Status == postfixmap.StatusOK:
+			fmt.Printf("%s has %s\n", key, reply.Data)
+		case reply.Status == postfixmap.StatusNotFound:
+			fmt.Println(key, "has nothing")
+		default:
+			fmt.Printf("%s waits: %s\n", key, reply.Data)
+		}
+	}
+	ask("example.com")
+	ask("example.net")
+	ask("slow.example")
+	if err := server.Close(); err != nil {
+		log.Fatal(err)
+	}
+	<-served
+	ask("example.com")
+	if err := client.Close(); err != nil {
+		log.Fatal(err)
+	}
+	// Output:
+	// example.com has encrypt
+	// example.net has nothing
+	// slow.example waits: the resolver does not answer
+	// example.com waits: no answer
+}
+
+// The wire: requests that came in one packet, and a reply.
+func ExampleReader() {
+	in := postfixmap.NewReader(strings.NewReader("19:postfix example.com,20:postfix .example.net,"), postfixmap.MaxRequest)
+	for {
+		payload, err := in.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			log.Fatal(err)
+		}
+		req, err := postfixmap.ParseRequest(payload)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Printf("map %s, key %s\n", req.Map, req.Key)
+	}
+	fmt.Printf("%s\n", postfixmap.AppendNetstring(nil, postfixmap.AppendOK(nil, "dane-only")))
+	// Output:
+	// map postfix, key example.com
+	// map postfix, key .example.net
+	// 12:OK dane-only,
+}
+
+// A policy that Postfix would refuse says what is wrong before any mail waits for it.
+func ExamplePolicyError() {
+	p := postfixmap.TLSPolicy{Level: postfixmap.LevelFingerprint}
+	for _, digest := range []string{"a certificate", "its key"} {
+		sum := sha256.Sum256([]byte(digest))
+		p.Match = append(p.Match, postfixmap.Fingerprint(sum[:]))
+	}
+	p.ServerName = postfixmap.ServerNameHostname
+	fmt.Println(p.Check(postfixmap.V3_4))
+	p.Match = append(p.Match, "not a digest")
+	err := p.Check(postfixmap.V3_4)
+	var wrong *postfixmap.PolicyError
+	if errors.As(err, &wrong) {
+		fmt.Printf("%s %q: %s: %s\n", wrong.Attribute, wrong.Value, wrong.Reason, wrong.Remedy)
+	}
+	fmt.Println(errors.Is(err, postfixmap.ErrPolicy))
+	// Output:
+	// <nil>
+	// match "not a digest": never matches below 3.6, which compares the text, colons included: write colons between the pairs, as Fingerprint does
+	// true
+}
+
+// Addresses are written as in main.cf.
+func ExampleParseAddress() {
+	for _, text := range []string{"inet:127.0.0.1:8461", "inet:[::1]:8461", "unix:/run/tlsverdict/policyd.sock", "127.0.0.1:8461"} {
+		a, err := postfixmap.ParseAddress(text)
+		if err != nil {
+			fmt.Println(errors.Is(err, postfixmap.ErrAddress), "not an address:", text)
+			continue
+		}
+		fmt.Println(a.Network(), a.Endpoint())
+	}
+	// Output:
+	// tcp 127.0.0.1:8461
+	// tcp [::1]:8461
+	// unix /run/tlsverdict/policyd.sock
+	// true not an address: 127.0.0.1:8461
 }
