@@ -11,7 +11,11 @@ import (
 // policy is a policy with the hosts that it allows. names are the patterns as text, and
 // the texts that are kept: none is there twice.
 func (d *decision) policy(patterns []mtasts.Pattern, names []string) STS {
-	return STS{Domain: d.name(), Patterns: names, Hosts: d.allowed(patterns, names)}
+	hosts := d.allowed(patterns, names)
+	if slices.Equal(hosts, names) {
+		hosts = names
+	}
+	return STS{Domain: d.name(), Patterns: names, Hosts: hosts}
 }
 
 // allowed expands patterns to the MX names that match (RFC 8461 §4.1). Where the MX
