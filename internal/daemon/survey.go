@@ -36,6 +36,7 @@ func Lint(ctx context.Context, cfg *config.Config, through Network, d nexthop.De
 		Facts:  g.Facts,
 		Open:   func() survey.Session { return r.Session() },
 		Policy: f.Look,
+		RRType: uint16(cfg.Signals.RRType),
 	}
 	return lint.Check(s.Look(ctx, d)), nil
 }

@@ -180,7 +180,7 @@ func (r *report) trails() []verdict.Trail {
 			list = append(list, h.TLSA[j].Answer.Trail)
 		}
 	}
-	return append(list, r.STS.Record.Trail, r.Reports.Trail, r.Strict.Trail)
+	return append(list, r.STS.Record.Trail, r.Reports.Trail, r.Strict.Trail, r.StrictType.Trail)
 }
 
 func when(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 MST") }

@@ -21,6 +21,10 @@ type Evidence struct {
 	Reports verdict.Answer[string]
 	// Strict are the TXT records of _smtp-strict.
 	Strict verdict.Answer[string]
+	// StrictType are the records of the type StrictNumber at the domain, with the same
+	// text; each is the octets of its data (package signal).
+	StrictType   verdict.Answer[string]
+	StrictNumber uint16
 }
 
 // Host is what a sender does not ask about an MX host.

@@ -19,6 +19,7 @@ import (
 
 	"tlsverdict/internal/mtasts"
 	"tlsverdict/internal/nexthop"
+	"tlsverdict/internal/signal"
 	"tlsverdict/internal/tlsa"
 	"tlsverdict/internal/verdict"
 )
@@ -101,6 +102,8 @@ func good(t *testing.T) *Evidence {
 		},
 		Reports: found(verdict.Secure, "v=TLSRPTv1; rua=mailto:tls@example.com"),
 		Strict:  absent[string](verdict.Secure),
+
+		StrictType: absent[string](verdict.Secure), StrictNumber: signal.DefaultRRType,
 	}
 	e.STS.Record = found(verdict.Secure, "v=STSv1; id=1")
 	e.STS.Policy = policy(t, "enforce", "1209600", "mx1.example.com", "mx2.example.com")
@@ -349,6 +352,22 @@ func TestFaults(t *testing.T) {
 		"strict": {func(_ *testing.T, e *Evidence) {
 			e.Strict = found(verdict.Secure, "v=SMTPSTRICT1; tls=required")
 		}, ""},
+		"strict type": {func(_ *testing.T, e *Evidence) {
+			e.StrictType = found(verdict.Secure, signal.RData("v=SMTPSTRICT1; tls=required"))
+		}, ""},
+		"strict type, malformed": {func(_ *testing.T, e *Evidence) {
+			e.StrictType = found(verdict.Secure, signal.RData("v=SMTPSTRICT1; tls=maybe"))
+		}, "error strict-record example.com TYPE65400"},
+		"strict type, somebody else's": {func(_ *testing.T, e *Evidence) {
+			e.StrictType = found(verdict.Secure, "\xff\x01")
+		}, ""},
+		"strict type, fails": {func(_ *testing.T, e *Evidence) {
+			e.StrictType = bogus[string]()
+		}, "error strict-lookup-failed example.com TYPE65400"},
+		"strict, fails in an unsigned domain": {func(_ *testing.T, e *Evidence) {
+			unsign(e)
+			e.Strict, e.StrictType = bogus[string](), bogus[string]()
+		}, "notice zone-unsigned example.com"},
 		"not probed": {func(_ *testing.T, e *Evidence) {
 			e.Hosts[0].Port25, e.Hosts[1].Port25 = nil, nil
 		}, "unknown not-probed example.com"},

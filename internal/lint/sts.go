@@ -2,6 +2,7 @@ package lint
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -166,18 +167,25 @@ func asksForReports(record string) bool {
 	return false
 }
 
-// strict looks at the TXT record of the signals that have no standard.
+// strict looks at the TXT record and the record type of the signals that have no
+// standard.
 func (r *report) strict() {
-	subject := signal.TXTPrefix + r.domain()
-	a := &r.Strict
+	r.strictRecord(signal.TXTPrefix+r.domain(), &r.Strict, signal.ParseTXT)
+	r.strictRecord(fmt.Sprintf("%s TYPE%d", r.domain(), r.StrictNumber), &r.StrictType, signal.ParseRR)
+}
+
+func (r *report) strictRecord(subject string, a *verdict.Answer[string], parse func([]string) (signal.Strict, error)) {
 	if a.Outcome == verdict.Unasked || a.Outcome != verdict.Failed && a.Absent() {
 		return
 	}
 	if a.Broken() {
-		r.fails(StrictFailed, subject, a.Failure, broken(a))
+		// Behind unsigned MX records the record could hardly count: nobody waits for it.
+		if r.signed() {
+			r.fails(StrictFailed, subject, a.Failure, broken(a))
+		}
 		return
 	}
-	s, err := signal.ParseTXT(a.Records)
+	s, err := parse(a.Records)
 	switch {
 	case errors.Is(err, signal.ErrNoRecord):
 		return

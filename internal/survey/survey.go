@@ -44,6 +44,7 @@ const MaxHosts = 10
 type Session interface {
 	TLSA(ctx context.Context, name string) verdict.Answer[tlsa.Record]
 	TXT(ctx context.Context, name string) verdict.Answer[string]
+	Private(ctx context.Context, name string, rrtype uint16) verdict.Answer[string]
 	Close()
 }
 
@@ -61,6 +62,8 @@ type Surveyor struct {
 	Roots *x509.CertPool
 	// ImplicitPort is the one for implicit TLS.
 	ImplicitPort uint16
+	// RRType is the number of the record type of package signal.
+	RRType uint16
 }
 
 // Look learns all that lint.Check reads of a destination.
@@ -71,6 +74,7 @@ func (s *Surveyor) Look(ctx context.Context, d nexthop.Destination) lint.Evidenc
 	)
 	wg.Go(func() { e.Reports = s.txt(ctx, "_smtp._tls."+d.Name) })
 	wg.Go(func() { e.Strict = s.txt(ctx, signal.TXTPrefix+d.Name) })
+	wg.Go(func() { e.StrictType, e.StrictNumber = s.private(ctx, d.Name), s.RRType })
 	wg.Go(func() { e.STS = s.policy(ctx, d.Name) })
 	e.Facts = s.Facts(ctx, d)
 	e.Hosts = make([]lint.Host, len(e.Facts.Hosts))
@@ -93,6 +97,12 @@ func (s *Surveyor) txt(ctx context.Context, name string) verdict.Answer[string] 
 	session := s.Open()
 	defer session.Close()
 	return session.TXT(ctx, name)
+}
+
+func (s *Surveyor) private(ctx context.Context, name string) verdict.Answer[string] {
+	session := s.Open()
+	defer session.Close()
+	return session.Private(ctx, name, s.RRType)
 }
 
 // policy looks at the MTA-STS record and fetches the policy where there is one, valid or

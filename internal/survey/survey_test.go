@@ -50,6 +50,11 @@ func (z *zone) TLSA(_ context.Context, name string) verdict.Answer[tlsa.Record] 
 	return verdict.Answer[tlsa.Record]{Outcome: verdict.NXDomain, Proof: verdict.Secure}
 }
 
+func (z *zone) Private(_ context.Context, name string, rrtype uint16) verdict.Answer[string] {
+	z.note(fmt.Sprintf("TYPE%d %s", rrtype, name))
+	return verdict.Answer[string]{Outcome: verdict.NoData, Proof: verdict.Secure}
+}
+
 func (z *zone) Close() {}
 
 // facts are those of a domain with these hosts, the second of which has an answer for
@@ -75,6 +80,7 @@ func surveyor(z *zone, f verdict.Facts, policy error) *Surveyor {
 		Facts:  func(context.Context, nexthop.Destination) verdict.Facts { return f },
 		Open:   func() Session { return z },
 		Policy: func(context.Context, string) (fetch.Seen, error) { return fetch.Seen{}, policy },
+		RRType: 65400,
 	}
 }
 
@@ -95,7 +101,7 @@ func TestLook(t *testing.T) {
 		t.Errorf("something is asked twice: %q", z.asked)
 	}
 	for question, want := range map[string]bool{
-		"TXT _mta-sts.example.com": true, "TXT _smtp._tls.example.com": true, "TXT _smtp-strict.example.com": true,
+		"TXT _mta-sts.example.com": true, "TXT _smtp._tls.example.com": true, "TXT _smtp-strict.example.com": true, "TYPE65400 example.com": true,
 		"TLSA _25._tcp.mx0.example.com": true, "TLSA _25._tcp.mx1.example.com": false,
 		"TLSA 25._tcp.mx1.example.com": true, "TLSA _25._tcp.example.com": true,
 		"TLSA 25._tcp.mx9.example.com": true, "TLSA 25._tcp.mx10.example.com": false,
