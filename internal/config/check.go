@@ -34,6 +34,7 @@ func (r *reader) check(c *Config) {
 	r.checkListen(c)
 	r.checkServers(c)
 	r.checkSignals(c)
+	r.checkImplicit(c)
 	r.checkTimes(c)
 	r.checkDANE(c)
 	r.checkOverrides(c)

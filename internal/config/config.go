@@ -49,6 +49,7 @@ type Config struct {
 	DNS       DNS
 	MTASTS    MTASTS
 	Signals   Signals
+	Probe     Probe
 	Postfix   Postfix
 	Cache     Cache
 	Store     Store
@@ -155,6 +156,8 @@ type Signals struct {
 	// record type with the number RRType, 65280 to 65534; see package signal.
 	TXT, RR verdict.Mode
 	RRType  int
+	// Implicit is TLS on a port of its own, which smtps- promises beside.
+	Implicit Implicit
 }
 
 // Postfix is what is particular to Postfix.
@@ -251,9 +254,12 @@ func Default() *Config {
 			Deadline:       12 * time.Second,
 			MaxConnections: 4096,
 		},
-		DNS:     DNS{DNSSEC: DNSSECValidate, Timeout: 2 * time.Second},
-		MTASTS:  MTASTS{Mode: verdict.Enforce, Timeout: 10 * time.Second},
-		Signals: Signals{Prefix: verdict.Enforce, RRType: int(signal.DefaultRRType)},
+		DNS:    DNS{DNSSEC: DNSSECValidate, Timeout: 2 * time.Second},
+		MTASTS: MTASTS{Mode: verdict.Enforce, Timeout: 10 * time.Second},
+		Signals: Signals{
+			Prefix: verdict.Enforce, RRType: int(signal.DefaultRRType),
+			Implicit: Implicit{Port: 26, Transport: "tls26", Own: OwnDomains{Ask: true}},
+		},
 		Postfix: Postfix{DANE: DANEAuto},
 		Cache: Cache{
 			Entries:      1_000_000,
@@ -281,7 +287,7 @@ func (c *Config) Rules() verdict.Rules {
 	if c.Postfix.DANE == DANENative {
 		how = verdict.Native
 	}
-	return verdict.Rules{
+	rules := verdict.Rules{
 		WithoutDNSSEC: c.DNS.DNSSEC == DNSSECOff,
 		STS:           c.MTASTS.Mode,
 		Prefix:        c.Signals.Prefix,
@@ -290,6 +296,10 @@ func (c *Config) Rules() verdict.Rules {
 		RRType:        uint16(c.Signals.RRType),
 		DANE:          how,
 	}
+	if c.Signals.Implicit.On {
+		rules.ImplicitPort = c.Signals.Implicit.Port
+	}
+	return rules
 }
 
 // Load reads a file, as Parse does, and checks that the files it names can be

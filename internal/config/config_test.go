@@ -120,6 +120,13 @@ prefix = "off"
 txt = "observe"
 rr = "enforce"
 rr_type = 65300
+implicit_tls = "on"
+implicit_tls_port = 465
+implicit_tls_transport = "smtps.out-2"
+implicit_tls_own = ["Example.com", ".bücher.example"]
+[probe]
+source = ["192.0.2.1", "2001:db8::1"]
+helo = "Mail.Example.Com."
 [postfix]
 report_level = "may"
 dane = "native"
@@ -151,7 +158,11 @@ format = "json"
 		Mode: verdict.Observe, Timeout: time.Minute, CAFile: "/nowhere.pem",
 		AllowNetworks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")},
 	}
-	want.Signals = Signals{TXT: verdict.Observe, RR: verdict.Enforce, RRType: 65300}
+	want.Signals = Signals{
+		TXT: verdict.Observe, RR: verdict.Enforce, RRType: 65300,
+		Implicit: Implicit{On: true, Port: 465, Transport: "smtps.out-2", Own: OwnDomains{Names: []string{"example.com", ".xn--bcher-kva.example"}}},
+	}
+	want.Probe = Probe{Source: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}, Helo: "mail.example.com"}
 	want.Postfix = Postfix{DANE: DANENative, DANEResolver: netip.MustParseAddrPort("[::1]:53"), ReportLevel: "may"}
 	want.Cache = Cache{Entries: 5, MaxTTL: week}
 	want.Store.Path = ""
@@ -165,7 +176,7 @@ format = "json"
 	if !same(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
 	}
-	if got := c.Rules(); got != (verdict.Rules{WithoutDNSSEC: true, STS: verdict.Observe, TXT: verdict.Observe, RR: verdict.Enforce, RRType: 65300, DANE: verdict.Native}) {
+	if got := c.Rules(); got != (verdict.Rules{WithoutDNSSEC: true, STS: verdict.Observe, TXT: verdict.Observe, RR: verdict.Enforce, RRType: 65300, DANE: verdict.Native, ImplicitPort: 465}) {
 		t.Errorf("Rules() = %+v", got)
 	}
 }
@@ -243,6 +254,20 @@ func TestProblemsOfValues(t *testing.T) {
 		{"ttl wrong by itself", "[cache]\nmin_ttl = 5\nmax_ttl = \"5s\"", []string{`f:2: cache.min_ttl = 5: want`}},
 		{"dane", "postfix.dane = 'dane-only'", []string{`f:1: postfix.dane = "dane-only": want "auto" or "native" or "fingerprint"`}},
 		{"dane resolver", "postfix.dane_resolver = '/etc/resolv.conf'", []string{`f:1: postfix.dane_resolver = "/etc/resolv.conf": want an IP address`}},
+		{"implicit TLS", "[signals]\nimplicit_tls = true\nimplicit_tls_port = 25\nimplicit_tls_transport = \"a b\"\nimplicit_tls_own = \"example.com\"", []string{
+			`f:2: signals.implicit_tls = true: want "off" or "on"`, `f:3: signals.implicit_tls_port = 25: on port 25 TLS does not come first`,
+			`f:4: signals.implicit_tls_transport = "a b": want the name of a transport`, `f:5: signals.implicit_tls_own = "example.com": want "auto", or a list`,
+		}},
+		{"implicit TLS port", "signals.implicit_tls_port = 65536", []string{`f:1: signals.implicit_tls_port = 65536: want a whole number from 1 to 65535`}},
+		{"implicit TLS transport", "signals.implicit_tls_transport = \"smtp\"", []string{`f:1: signals.implicit_tls_transport = "smtp": this transport of Postfix does not begin with TLS`}},
+		{"own domains", "[signals]\nimplicit_tls_own = [\"example.com\", \"192.0.2.1\",\n\"a..b\", 5, \"EXAMPLE.com.\", \"\"]", []string{
+			`f:2: signals.implicit_tls_own: "192.0.2.1": want a domain`, `f:3: signals.implicit_tls_own: "a..b": want`, `f:3: signals.implicit_tls_own: 5: want`,
+			`f:3: signals.implicit_tls_own: "EXAMPLE.com.": it is there twice`, `f:3: signals.implicit_tls_own: "": want`,
+		}},
+		{"probe", "[probe]\nsource = [\"192.0.2.1\", \"192.0.2.2\", \"::\", \"x\"]\nhelo = \"mail\"", []string{
+			`f:2: probe.source: "192.0.2.2": one IPv4 and one IPv6 address`, `f:2: probe.source: "::": want an address of this host`, `f:2: probe.source: "x": want`,
+			`f:3: probe.helo = "mail": want the full name of this host`,
+		}},
 		{"report level", "postfix.report_level = 'encrypt'", []string{`f:1: postfix.report_level = "encrypt": want "" or "may"`}},
 	})
 }
@@ -470,5 +495,16 @@ func checkProblem(t *testing.T, p Problem, data []byte) {
 	t.Helper()
 	if p.Line < 1 || p.Line > strings.Count(string(data), "\n")+1 || p.Text == "" || strings.ContainsAny(p.Text, "\n\r\x00\x1b") {
 		t.Fatalf("%+v", p)
+	}
+}
+
+func TestOwnDomains(t *testing.T) {
+	o := OwnDomains{Names: []string{"example.com", ".example.net"}}
+	for name, want := range map[string]bool{
+		"example.com": true, "a.example.com": false, "example.net": false, "a.example.net": true, "a.b.example.net": true, "badexample.net": false, "com": false,
+	} {
+		if o.Has(name) != want {
+			t.Errorf("%s: %v", name, !want)
+		}
 	}
 }

@@ -38,7 +38,7 @@ func bind[T, V any](path, def string, field func(*T) *V, parse func(any) (V, err
 
 // keys are the settings of this release.
 func keys() []key[Config] {
-	return slices.Concat(mapKeys(), dnsKeys(), keepKeys())
+	return slices.Concat(mapKeys(), dnsKeys(), probeKeys(), keepKeys())
 }
 
 func mapKeys() []key[Config] {
@@ -121,9 +121,6 @@ type later struct {
 func laterKeys() []later {
 	return []later{
 		{"signals.banner", []any{"off"}},
-		{"signals.implicit_tls", []any{"off"}},
-		{"signals.implicit_tls_port", []any{int64(26)}},
-		{"signals.implicit_tls_transport", []any{"tls26"}},
 		{"store.shared", []any{""}},
 		{"control.socket", []any{"/run/tlsverdict/control.sock", ""}},
 		{"http.listen", []any{""}},
