@@ -124,15 +124,11 @@ func (l look) since(before look) look {
 }
 
 func newMTA(cfg *config.Config, through Network, log *slog.Logger) *mta {
-	m := &mta{
+	return &mta{
 		without: cfg.DNS.DNSSEC == config.DNSSECOff,
-		setting: cfg.Postfix.DANE, resolver: cfg.Postfix.DANEResolver, host: postfix.Here(),
+		setting: cfg.Postfix.DANE, resolver: cfg.Postfix.DANEResolver, host: through.machine(),
 		timeout: cfg.DNS.Timeout, dial: through.DialDNS, changed: func() {}, log: log,
 	}
-	if through.Postfix != nil {
-		m.host = *through.Postfix
-	}
-	return m
 }
 
 // enforcement is how Postfix can enforce DANE. Before the first look has ended it

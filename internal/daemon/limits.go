@@ -5,6 +5,7 @@ import (
 	"syscall"
 
 	"tlsverdict/internal/config"
+	"tlsverdict/internal/probe"
 	"tlsverdict/internal/resolve"
 	"tlsverdict/postfixmap"
 )
@@ -26,11 +27,14 @@ const (
 	leastQuestions   = 8
 	leastFetches     = 1
 	leastConnections = 8
+	leastProbes      = 1
 )
 
 // limits is how many of each there may be at once.
 type limits struct {
 	files, connections, questions, fetches int
+	// probes hold one connection each.
+	probes int
 }
 
 // shareOut divides so many file descriptors. Nothing gets more than it is wanted to
@@ -38,14 +42,16 @@ type limits struct {
 // them, so that at most half is not for connections.
 func shareOut(files, listeners int, wanted limits) limits {
 	rest := max(0, files-ownFiles-2*listeners-postfixmap.MaxNewcomers)
+	probes := min(wanted.probes, max(leastProbes, rest/16/generations))
+	rest = max(0, rest-generations*probes)
 	l := limits{
-		files:     files,
+		files: files, probes: probes,
 		questions: max(leastQuestions, min(wanted.questions, rest/8/generations)),
 		fetches:   max(leastFetches, min(wanted.fetches, rest/8/generations/fetchFiles)),
 	}
 	spare := rest - generations*(wanted.questions+fetchFiles*wanted.fetches)
 	if spare >= wanted.connections {
-		return limits{files: files, connections: wanted.connections, questions: wanted.questions, fetches: wanted.fetches}
+		return limits{files: files, connections: wanted.connections, questions: wanted.questions, fetches: wanted.fetches, probes: probes}
 	}
 	l.connections = max(leastConnections, min(wanted.connections, rest-generations*(l.questions+fetchFiles*l.fetches)))
 	return l
@@ -53,7 +59,7 @@ func shareOut(files, listeners int, wanted limits) limits {
 
 // fits reports whether what was shared out is no more than there is.
 func (l limits) fits(listeners int) bool {
-	return ownFiles+2*listeners+postfixmap.MaxNewcomers+l.connections+generations*(l.questions+fetchFiles*l.fetches) <= l.files
+	return ownFiles+2*listeners+postfixmap.MaxNewcomers+l.connections+generations*(l.questions+fetchFiles*l.fetches+l.probes) <= l.files
 }
 
 // openFiles raises the soft limit of file descriptors to the hard one and returns it.
@@ -73,21 +79,24 @@ func openFiles() (int, error) {
 func limit(cfg *config.Config, log *slog.Logger) limits {
 	listeners := len(cfg.Socketmap.Listen)
 	wanted := limits{connections: cfg.Socketmap.MaxConnections, questions: resolve.DefaultMaxInflight, fetches: maxFetches}
+	if cfg.Signals.Implicit.On {
+		wanted.probes = probe.DefaultAtOnce
+	}
 	files, err := openFiles()
 	if err != nil {
 		log.Error("the limit of open files is not known; nothing is shared out", "error", err)
 		return wanted
 	}
 	l := shareOut(files, listeners, wanted)
-	log.Info("limits", "files", l.files, "connections", l.connections, "dns_questions", l.questions, "fetches", l.fetches)
+	log.Info("limits", "files", l.files, "connections", l.connections, "dns_questions", l.questions, "fetches", l.fetches, "probes", l.probes)
 	const wayOut = "raise the limit of open files (systemd: LimitNOFILE=, shell: ulimit -Hn), or lower socketmap.max_connections"
 	switch {
 	case !l.fits(listeners):
 		log.Error("there are too few file descriptors to work with", "files", l.files, "way_out", wayOut)
-	case l != (limits{l.files, wanted.connections, wanted.questions, wanted.fetches}):
+	case l != (limits{l.files, wanted.connections, wanted.questions, wanted.fetches, wanted.probes}):
 		log.Warn("there are fewer file descriptors than the configuration needs; limits are lowered",
 			"files", l.files, "wanted_connections", wanted.connections, "connections", l.connections,
-			"dns_questions", l.questions, "fetches", l.fetches, "way_out", wayOut)
+			"dns_questions", l.questions, "fetches", l.fetches, "probes", l.probes, "way_out", wayOut)
 	}
 	return l
 }

@@ -20,15 +20,15 @@ func TestShareOut(t *testing.T) {
 		want  limits
 		fits  bool
 	}{
-		{1 << 20, limits{1 << 20, 4096, 1024, 64}, true},
-		{16384, limits{16384, 4096, 1024, 64}, true},
-		{7026, limits{7026, 4096, 1024, 64}, true},
-		{7025, limits{7025, 4096, 431, 64}, true},
-		{1024, limits{1024, 690, 56, 9}, true},
-		{256, limits{256, 114, 8, 1}, true},
-		{150, limits{150, 8, 8, 1}, true},
-		{100, limits{100, 8, 8, 1}, false},
-		{0, limits{0, 8, 8, 1}, false},
+		{1 << 20, limits{1 << 20, 4096, 1024, 64, 0}, true},
+		{16384, limits{16384, 4096, 1024, 64, 0}, true},
+		{7026, limits{7026, 4096, 1024, 64, 0}, true},
+		{7025, limits{7025, 4096, 431, 64, 0}, true},
+		{1024, limits{1024, 690, 56, 9, 0}, true},
+		{256, limits{256, 114, 8, 1, 0}, true},
+		{150, limits{150, 8, 8, 1, 0}, true},
+		{100, limits{100, 8, 8, 1, 0}, false},
+		{0, limits{0, 8, 8, 1, 0}, false},
 	} {
 		got := shareOut(tc.files, 1, wanted)
 		if got != tc.want || got.fits(1) != tc.fits {
@@ -38,6 +38,11 @@ func TestShareOut(t *testing.T) {
 	for files := 200; files < 20_000; files += 7 {
 		if got := shareOut(files, 3, wanted); !got.fits(3) {
 			t.Fatalf("%d files: %+v is more than there are", files, got)
+		}
+		probing := wanted
+		probing.probes = 16
+		if got := shareOut(files, 3, probing); !got.fits(3) || got.probes < 1 || got.probes > 16 {
+			t.Fatalf("%d files: %+v, with probes", files, got)
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"tlsverdict/internal/probe"
 	"tlsverdict/internal/verdict"
 )
 
@@ -60,7 +61,7 @@ func live() uint64 {
 
 // network is what the daemon's stacks reach the world through.
 func (d *daemon) network() Network {
-	return Network{Questions: d.limits.questions, Fetches: d.limits.fetches}
+	return Network{Questions: d.limits.questions, Fetches: d.limits.fetches, Probes: d.limits.probes}
 }
 
 // runtime writes what the process holds now, for those who look for a leak or an attack.
@@ -72,12 +73,17 @@ func (d *daemon) runtime() {
 	runtime.ReadMemStats(&m)
 	s, e := d.server.Stats(), d.stack.Load().Engine.Stats()
 	st := d.store.Stats()
+	var p probe.Stats
+	if hosts := d.stack.Load().ports; hosts != nil {
+		p = hosts.prober.Stats()
+	}
 	d.log.Debug("runtime",
 		"goroutines", runtime.NumGoroutine(), "files", countFiles(), "heap", m.HeapAlloc, "heap_from_system", m.HeapSys-m.HeapReleased,
 		"connections", s.Open, "requests", s.Requests, "shed", s.Shed, "refused", s.Refused, "malformed", s.Malformed,
 		"unfinished", s.Unfinished, "unread", s.Unread,
 		"verdicts", e.Entries, "hits", e.Hits, "misses", e.Misses, "refreshes", e.Refreshes, "busy", e.Busy,
 		"observed", e.Observed, "signals", signals(e.Signals),
+		"probes", p.Probes, "probes_good", p.Good, "probes_refused", p.Refused, "hosts", p.Targets,
 		"store_waiting", st.Waiting, "store_failures", st.Failures)
 }
 

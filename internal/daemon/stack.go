@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"tlsverdict/internal/engine"
 	"tlsverdict/internal/fetch"
 	"tlsverdict/internal/gather"
+	"tlsverdict/internal/nexthop"
 	"tlsverdict/internal/postfix"
 	"tlsverdict/internal/resolve"
 	"tlsverdict/internal/resolve/dnssec"
@@ -38,7 +40,9 @@ type Stack struct {
 	Engine    *engine.Engine
 	Resolver  *resolve.Resolver
 
-	mta       *mta
+	mta *mta
+	// ports is nil where implicit TLS is off.
+	ports     *ports
 	refresher *engine.Refresher
 	stop      context.CancelFunc
 	running   sync.WaitGroup
@@ -48,15 +52,18 @@ type Stack struct {
 // operating system's; tests put a world of their own in its place.
 type Network struct {
 	// DialDNS and DialHTTPS open connections to resolvers and to policy hosts.
-	DialDNS, DialHTTPS func(ctx context.Context, network, address string) (net.Conn, error)
+	// DialMail does to mail servers.
+	DialDNS, DialHTTPS, DialMail func(ctx context.Context, network, address string) (net.Conn, error)
 	// Roots take the place of those of the configuration; nil leaves them.
 	Roots *x509.CertPool
 	// Anchors take the place of the trust anchors of the configuration, as DS or
 	// DNSKEY records; nil leaves them.
 	Anchors []byte
 	// Questions and Fetches are how many DNS questions and policy fetches may be under
-	// way at once; 0 leaves the defaults.
-	Questions, Fetches int
+	// way at once, and Probes how many probes; 0 leaves the defaults.
+	Questions, Fetches, Probes int
+	// Own reports whether an address is this host's own; nil asks the system.
+	Own func(netip.Addr) bool
 	// Postfix is the machine that Postfix may be on; nil is this one.
 	Postfix *postfix.Host
 }
@@ -87,26 +94,34 @@ func NewStack(cfg *config.Config, st *store.Store, through Network, log *slog.Lo
 		Patience: cfg.Socketmap.Deadline * 3 / 4,
 		Log:      log,
 	}
+	if cfg.Signals.Implicit.On {
+		o := &owner{setting: cfg.Signals.Implicit.Own, host: through.machine(), log: log}
+		g.Own = o.own
+	}
 	mta := newMTA(cfg, through, log)
+	var responder *socketmapd.Responder
 	e, err = engine.New(engine.Config{
 		Gather: g.Facts, Enforcement: mta.enforcement, Rules: cfg.Rules(), Entries: cfg.Cache.Entries,
 		Override: func(name string) *verdict.Override { return cfg.Overrides.Active(name, time.Now()) },
 		MinTTL:   cfg.Cache.MinTTL, MaxTTL: cfg.Cache.MaxTTL, RefreshAhead: cfg.Cache.RefreshAhead,
+		// Nothing is ruled on before the responder is there.
+		Told:    func(d nexthop.Destination, r engine.Ruled) { responder.Told(d, r) },
 		Flights: maxFlights, Observe: cfg.Mode == verdict.Observe, Log: log,
 	})
 	if err != nil {
 		return nil, err
 	}
 	mta.changed = e.Reconsider
-	s := &Stack{
-		mta:      mta,
-		Resolver: resolver,
-		Engine:   e,
-		Responder: socketmapd.New(e, socketmapd.Options{
-			Observe: cfg.Mode == verdict.Observe, Deadline: cfg.Socketmap.Deadline,
-			ReportLevel: cfg.Postfix.ReportLevel, Log: log,
-		}),
+	opt := socketmapd.Options{
+		Observe: cfg.Mode == verdict.Observe, Deadline: cfg.Socketmap.Deadline,
+		ReportLevel: cfg.Postfix.ReportLevel, Log: log,
 	}
+	hosts := newPorts(cfg, through, resolver, fetcher.Roots, log)
+	if hosts != nil {
+		opt.Implicit = &socketmapd.Implicit{Port: hosts.port, Transport: cfg.Signals.Implicit.Transport, Ports: hosts}
+	}
+	responder = socketmapd.New(e, opt)
+	s := &Stack{mta: mta, ports: hosts, Resolver: resolver, Engine: e, Responder: responder}
 	if cfg.MTASTS.Mode != verdict.Off {
 		s.refresher = newRefresher(st, policies, resolver, e, log)
 	}
@@ -170,6 +185,9 @@ func (s *Stack) Start() {
 	})
 	if !s.mta.without {
 		s.running.Go(func() { s.mta.watch(ctx) })
+	}
+	if s.ports != nil {
+		s.running.Go(func() { s.ports.run(ctx) })
 	}
 	if s.refresher != nil {
 		s.running.Go(func() { s.refresher.Run(ctx) })

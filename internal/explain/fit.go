@@ -107,6 +107,12 @@ func (r *Report) shorten(b bound) {
 	}
 	r.shortenObserved(b)
 	r.shortenReasons(b)
+	if r.Implicit != nil {
+		// There are as few hosts as are judged.
+		for i := range r.Implicit.Hosts {
+			r.text(b, &r.Implicit.Hosts[i].Error)
+		}
+	}
 	f := &r.Facts
 	r.text(b, &f.Override)
 	f.Hosts = shortList(r, f.Hosts, b.list, &f.HostsLeftOut)

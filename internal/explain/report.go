@@ -61,6 +61,9 @@ type Report struct {
 	// empty otherwise.
 	ReasonsOf string `json:"reasons_of,omitempty"`
 	Facts     Facts  `json:"facts"`
+	// Implicit is of a domain whose MX hosts promise implicit TLS, where that is
+	// switched on.
+	Implicit *Implicit `json:"implicit_tls,omitempty"`
 	// Replies maps a dialect to what its MTA is told.
 	Replies map[string]string `json:"replies,omitempty"`
 	// GatheredMS is how long the lookups took, in milliseconds.

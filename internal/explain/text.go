@@ -39,6 +39,7 @@ func (r *Report) WriteText(w io.Writer, style Style, now time.Time) error {
 	t.facts(&r.Facts)
 	t.chain(&r.Facts)
 	t.reasons(r)
+	t.implicit(r.Implicit, now)
 	t.replies(r.Replies)
 	return t.w.Flush()
 }

@@ -23,8 +23,9 @@ const (
 // Fetcher.Allow does not have it. Nothing was sent to it.
 var ErrNotPublic = errors.New("fetch: not a public address")
 
-// guardian says which addresses may be connected to.
-func guardian(allow []netip.Prefix) *ssrf.Guardian {
+// Guardian says which addresses may be connected to on a stranger's word, on one port:
+// those that are public, and those of the networks in allow.
+func Guardian(allow []netip.Prefix, port uint16) *ssrf.Guardian {
 	var v4, v6 []netip.Prefix
 	for _, p := range allow {
 		if p.Addr().Is4() {
@@ -46,7 +47,7 @@ type dialer struct {
 }
 
 func (f *Fetcher) dialer() *dialer {
-	guard := guardian(f.Allow)
+	guard := Guardian(f.Allow, port)
 	connect := f.DialContext
 	if connect == nil {
 		// Control sees the address that the socket really goes to.

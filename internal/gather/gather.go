@@ -71,6 +71,10 @@ type Gatherer struct {
 	// Trouble returns why DNSSEC proves nothing on this host and what to do
 	// about it, or "". Optional.
 	Trouble func() string
+	// Own returns why the MTA may have a way of its own for a domain, or "". It is
+	// asked for domains that promise implicit TLS, while their hosts are looked up,
+	// and ends when ctx does. Optional.
+	Own func(ctx context.Context, domain string) string
 	// Patience is how long a dead name server may keep a destination waiting:
 	// then hosts that are not known count as failed, as soon as one is, and so
 	// does the TXT record. It should be less than an MTA's own patience. 0 means
@@ -102,6 +106,8 @@ func (g *Gatherer) Facts(ctx context.Context, d nexthop.Destination) (f verdict.
 		arrange(f.MX.Records)
 	}
 	sts.mayFetch(!nowhere(&f))
+	own := g.startOwn(dns, &f)
+	defer func() { f.Own = own() }()
 	if g.Rules.STS == verdict.Enforce && sts.knownEnforced() && !d.Host && f.MX.Proof == verdict.Insecure {
 		// Rung 6 of the ladder: the policy goes before whatever the hosts say.
 		f.STS = sts.wait()
@@ -119,6 +125,20 @@ func (g *Gatherer) Facts(ctx context.Context, d nexthop.Destination) (f verdict.
 	records.into(&f)
 	f.Now = g.now()
 	return f
+}
+
+// startOwn begins to ask whether the MTA has a way of its own for the domain, and returns
+// how to have the answer.
+func (g *Gatherer) startOwn(ctx context.Context, f *verdict.Facts) func() string {
+	if g.Own == nil || len(f.Promised()) == 0 {
+		return func() string { return "" }
+	}
+	answer := make(chan string, 1)
+	go func() {
+		defer g.recovered(func() { answer <- "internal error" })
+		answer <- g.Own(ctx, f.Destination.Name)
+	}()
+	return func() string { return <-answer }
 }
 
 // trouble is asked for last: what the lookups met is known by then.

@@ -17,10 +17,17 @@
 // dnssec, smtp_host_lookup without dns, ignore_mx_lookup_error, and either of
 // smtp_dns_resolver_options.
 //
+// Routes and Own say for which domains Postfix has a way of its own, which an answer to
+// transport_maps would replace: its own mailboxes and aliases, what it relays, another
+// transport, a relay host.
+//
+//	routes, err := host.Routes(ctx)
+//	setting, err := host.Own(ctx, routes, "example.com")   // "mydestination", or ""
+//
 // Limits: the default instance only, and only the service smtp/unix of master.cf;
 // a transport of another name may have other settings. That its TLS library can do
-// DANE is not asked: every one since OpenSSL 1.0.2 can. At most three runs of
-// postconf, of five seconds and 64 KB each. Nothing is written or started else.
+// DANE is not asked: every one since OpenSSL 1.0.2 can. Each run of
+// postconf or postmap has five seconds, and 64 KB to say. Nothing is written or started else.
 //
 // Errors: ErrExamine, where something could not be read or run, which may pass; and
 // ErrUnlike, where what was read might mean something else to Postfix.

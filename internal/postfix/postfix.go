@@ -51,7 +51,7 @@ type Host struct {
 	// Path are the absolute directories in which postconf may be, below Root.
 	Path []string
 	// Run runs a program and returns its standard output. Needed where Path is not
-	// empty.
+	// empty. Errors wrap ErrSilent where it failed and said nothing.
 	Run func(ctx context.Context, program string, args ...string) ([]byte, error)
 }
 

@@ -34,6 +34,8 @@ func run(ctx context.Context, program string, args ...string) ([]byte, error) {
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
+	case err != nil && len(said.Bytes()) == 0:
+		return nil, fmt.Errorf("%w: %w", ErrSilent, err)
 	case err != nil:
 		first, _, _ := bytes.Cut(said.Bytes(), []byte("\n"))
 		return nil, fmt.Errorf("%w: %.200q", err, first)

@@ -9,6 +9,7 @@
 //
 //	postfix, QUERY, query             smtp_tls_policy_maps of every Postfix from 3.4
 //	postfix-tlsrpt, QUERYwithTLSRPT   the same, with what Postfix 3.10 reports (RFC 8460)
+//	transport                         transport_maps of Postfix: the port of implicit TLS, see transport.go
 //	sts                               FEATURE(sts) of Sendmail: MTA-STS, also where DANE decides
 //	tls                               rules in Sendmail's LOCAL_TLS_RCPT: everything else
 //	exim                              ${readsocket} of Exim, with patterns expanded to MX names
@@ -52,6 +53,7 @@ type Engine interface {
 	Hold(nexthop.Destination) *engine.Hold
 	Rule(context.Context, nexthop.Destination) engine.Ruled
 	Explain(context.Context, nexthop.Destination) *engine.Explanation
+	Prepare(context.Context, nexthop.Destination)
 }
 
 // Options are the operator's settings for replies.
@@ -66,6 +68,8 @@ type Options struct {
 	// ReportLevel is the level at which the postfix-tlsrpt dialect hands over
 	// what Postfix should report of unenforced policies; empty: not at all.
 	ReportLevel string
+	// Implicit is how implicit TLS is used; nil: not at all.
+	Implicit *Implicit
 	// Log is required.
 	Log *slog.Logger
 }
@@ -81,6 +85,8 @@ type Responder struct {
 	// reports are the reports being written.
 	reports *fairqueue.Queue
 	recent  *recent
+	// warming limits what is worked out for the map transport.
+	warming *rate.Limiter
 }
 
 const (
@@ -95,6 +101,7 @@ func New(e Engine, opt Options) *Responder {
 		engine: e, opt: opt, strange: rate.Sometimes{Interval: time.Minute},
 		reports: fairqueue.New(max(1, runtime.GOMAXPROCS(0)/2), maxReports),
 		recent:  newRecent(),
+		warming: rate.NewLimiter(warmRate, warmBurst),
 	}
 }
 
@@ -149,7 +156,7 @@ func dialects() []dialect {
 }
 
 // maps names all that can be asked, for the log.
-const maps = "postfix, postfix-tlsrpt, sts, tls, exim, verdict, json"
+const maps = "postfix, postfix-tlsrpt, transport, sts, tls, exim, verdict, json"
 
 // ServeMap answers one request. A verdict that is known costs no lock, a log record
 // only at debug, and no allocation where the same question came lately.
@@ -162,6 +169,8 @@ func (r *Responder) ServeMap(ctx context.Context, req postfixmap.Request, reply 
 	in, ok := lookUp(req.Map)
 	switch {
 	case ok:
+	case string(req.Map) == "transport":
+		return r.transport(ctx, req, slot, reply)
 	case string(req.Map) == "json":
 		return r.report(fairqueue.WithClient(ctx, req.Client), string(req.Key), reply)
 	default:
@@ -179,12 +188,13 @@ func (r *Responder) ServeMap(ctx context.Context, req postfixmap.Request, reply 
 		ctx, cancel := context.WithTimeout(fairqueue.WithClient(ctx, req.Client), in.deadline(r.opt.Deadline))
 		ruled = r.engine.Rule(ctx, d)
 		cancel()
+		r.about(d, ruled)
 		return r.append(reply, in, d, ruled)
 	}
 	if debug {
 		r.logHit(ctx, req.Map, d, ruled.Verdict)
 	}
-	if slot.again() {
+	if !r.about(d, ruled) && slot.again() {
 		if hold := r.engine.Hold(d); hold != nil {
 			slot.keep(req, hold, r.reply(in, d, hold.Ruled()))
 		}
@@ -309,6 +319,12 @@ func (r *Responder) Report(x *engine.Explanation) *explain.Report {
 	if would := r.would(x); would != nil {
 		ruled := engine.Ruled{Verdict: would.Verdict, Source: would.Source, Until: x.InForce.Until}
 		report.Observe(would, string(appendPostfix(&r.opt, nil, x.Facts.Destination, ruled)))
+	}
+	if report.Implicit = r.implicit(x); report.Implicit != nil && x.Facts.Destination.Port == nexthop.SMTPPort {
+		report.Replies["transport"] = notFound
+		if report.Implicit.Used {
+			report.Replies["transport"] = string(r.appendTransport(nil, x.Facts.Destination))
+		}
 	}
 	return report
 }

@@ -334,6 +334,8 @@ func (f *fixed) Explain(_ context.Context, d nexthop.Destination) *engine.Explan
 	}
 }
 
+func (f *fixed) Prepare(context.Context, nexthop.Destination) {}
+
 func serve(f *fixed, opt Options, mapName, key string) string {
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
@@ -614,6 +616,8 @@ func (k *known) Rule(context.Context, nexthop.Destination) engine.Ruled {
 func (k *known) Explain(context.Context, nexthop.Destination) *engine.Explanation {
 	panic("not asked here")
 }
+
+func (k *known) Prepare(context.Context, nexthop.Destination) {}
 
 // TestFingerprintLine: the short way to the line gives the line.
 func TestFingerprintLine(t *testing.T) {

@@ -47,7 +47,7 @@ func startDaemon(w *world.World, cfg *config.Config, database string, log *slog.
 	if err != nil {
 		return nil, err
 	}
-	through := daemon.Network{DialDNS: w.DNS.Dial, DialHTTPS: w.Web.Dial, Roots: w.Web.Roots(), Anchors: anchors, Postfix: new(postfix.Host)}
+	through := daemon.Network{DialDNS: w.DNS.Dial, DialHTTPS: w.Web.Dial, DialMail: w.Mail.Dial, Own: func(netip.Addr) bool { return false }, Roots: w.Web.Roots(), Anchors: anchors, Postfix: new(postfix.Host)}
 	stack, err := daemon.NewStack(&here, keep, through, log)
 	if err != nil {
 		return nil, err

@@ -2,6 +2,9 @@ package world
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -73,6 +76,8 @@ func (q Question) String() string { return q.Name + " " + q.Type }
 
 // DNS is all name servers there are, behind recursive resolvers at any address.
 type DNS struct {
+	// key is that of all mail servers.
+	key  *ecdsa.PrivateKey
 	fill *strings.Replacer
 
 	mu        sync.Mutex
@@ -86,12 +91,16 @@ type DNS struct {
 }
 
 func newDNS() (*DNS, error) {
-	fill, err := placeholders()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("world: key: %w", err)
+	}
+	fill, err := placeholders(key)
 	if err != nil {
 		return nil, err
 	}
 	d := &DNS{
-		fill: fill, zones: make(map[string]*zone), behaviour: make(map[string]Behaviour), attacks: make(map[target]*attack),
+		key: key, fill: fill, zones: make(map[string]*zone), behaviour: make(map[string]Behaviour), attacks: make(map[target]*attack),
 		signer: signer{made: make(map[string]*dns.RRSIG)},
 	}
 	// The root is signed. The others are zones that resolvers serve themselves

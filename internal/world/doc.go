@@ -1,6 +1,6 @@
 // Package world is the internet in a box, for tests: signed zones behind recursive
-// resolvers, HTTPS policy hosts with a CA of their own, and the faults and attacks that
-// they can be made to show, all in memory.
+// resolvers, HTTPS policy hosts with a CA of their own, mail servers to be looked at, and
+// the faults and attacks that they can be made to show, all in memory.
 //
 //	synctest.Test(t, func(t *testing.T) {
 //		w, err := world.New()
@@ -56,7 +56,8 @@
 // {sha256} and {sha512} stand for some digest of that length, {cert} and {key} for a
 // certificate and a public key in DER. {rr "TEXT"} stands for the data of a type without
 // a name (TYPE65400), as one character-string. "%repeat 20 @ MX 10 mx%d" writes the rest of
-// its line twenty times, with %d as 1 to 20.
+// its line twenty times, with %d as 1 to 20. {mail} is the SHA-256 digest of the key that
+// all mail servers have.
 //
 // CNAMEs and DNAMEs are followed as a recursive resolver does, wildcards are expanded
 // (RFC 4592 §3.3.1), and the answer is secure only where every link is. Names that no
@@ -75,6 +76,11 @@
 //
 // Web.Publish puts a policy at https://mta-sts.DOMAIN/.well-known/mta-sts.txt; the
 // address of that name must be in a zone. Web.Change makes the host fail: see Host.
+//
+// # Mail servers
+//
+// Mail.Change has one listen on a port, with TLS from the first byte or, on port 25, with
+// STARTTLS; or fail: see Server. They take no mail.
 //
 // # What it does not do
 //

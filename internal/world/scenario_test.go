@@ -24,6 +24,7 @@ type scenario struct {
 	proves   []string
 	zones    string
 	https    []string
+	mail     []string
 	policies []policyText
 	config   string
 	steps    []step
@@ -90,11 +91,9 @@ func (s *scenario) section(name, text string) error {
 	case name == "config":
 		s.config = text
 	case name == "https":
-		for line := range strings.Lines(text) {
-			if line = uncomment(line); line != "" {
-				s.https = append(s.https, line)
-			}
-		}
+		s.https = settings(text)
+	case name == "mail":
+		s.mail = settings(text)
 	case name == "steps":
 		s.readSteps(text)
 	case len(words) > 1 && len(words) < 4 && words[0] == "policy":
@@ -111,6 +110,17 @@ func (s *scenario) section(name, text string) error {
 		return fmt.Errorf("unknown section %q", name)
 	}
 	return nil
+}
+
+// settings are the lines of a section, but for comments.
+func settings(text string) []string {
+	var out []string
+	for line := range strings.Lines(text) {
+		if line = uncomment(line); line != "" {
+			out = append(out, line)
+		}
+	}
+	return out
 }
 
 // policyBody expands what a policy would be too long for: "%repeat", a trailing

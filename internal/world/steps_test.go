@@ -64,6 +64,8 @@ type answer struct {
 	// asked and fetched are how many questions and fetches there had been
 	// before, the second report's not counted.
 	asked, fetched int
+	// probed is how many mail servers had been visited before.
+	probed int
 	// chained is the same of questions for keys and delegations; the second report's
 	// are counted with them.
 	chained int
@@ -107,6 +109,12 @@ func (p *player) build() error {
 			return fmt.Errorf("https: %w", err)
 		}
 	}
+	for _, line := range p.s.mail {
+		words := strings.Fields(line)
+		if err := p.w.Mail.Change(words[0], words[1:]...); err != nil {
+			return fmt.Errorf("mail: %w", err)
+		}
+	}
 	return nil
 }
 
@@ -137,6 +145,7 @@ func actions() map[string]action {
 		"reason": (*player).reason, "no-reason": (*player).noReason, "decisive": (*player).decisive,
 		"source": (*player).source, "fault": (*player).fault, "would": (*player).would, "logged": (*player).logged,
 		"asked": (*player).asked, "question": (*player).question, "no-question": (*player).noQuestion,
+		"mail": (*player).mail, "probes": (*player).probes, "visited": (*player).visited, "implicit": (*player).implicit,
 		"rounds": (*player).rounds, "waited": (*player).waited, "fetches": (*player).fetches, "expires": (*player).expires,
 		"at": (*player).at, "wait": (*player).wait,
 		"set": (*player).set, "add": (*player).add, "remove": (*player).remove,
@@ -230,8 +239,12 @@ func (p *player) ask(st step) error {
 	if len(st.args()) < 2 {
 		return errors.New("want \"ask MAP KEY\"")
 	}
-	p.last = answer{mapName: st.args()[0], key: strings.Join(st.args()[1:], " "), asked: len(p.allQuestions()), fetched: len(p.w.Web.Fetched())}
+	p.last = answer{mapName: st.args()[0], key: strings.Join(st.args()[1:], " "), asked: len(p.allQuestions()), fetched: len(p.w.Web.Fetched()), probed: len(p.w.Mail.Visited())}
 	p.last.chained = len(p.chainQuestions())
+	if p.last.mapName == "transport" {
+		// It answers by what is known, and a report would have it known.
+		return p.askMap()
+	}
 	if p.face == jsonFace && canonical(p.last.mapName) != "" {
 		return p.ruling(p.askJSON, p.askMap)
 	}
@@ -536,6 +549,50 @@ func (p *player) fetches(st step) error {
 		return compare([]string{"=", st.args()[0]}, n, strconv.Atoi)
 	}
 	return compare(st.args(), n, strconv.Atoi)
+}
+
+// mail is "mail HOST:PORT SETTING".
+func (p *player) mail(st step) error {
+	if len(st.args()) < 2 {
+		return errors.New("want \"mail HOST:PORT SETTING\"")
+	}
+	return p.w.Mail.Change(st.args()[0], st.args()[1:]...)
+}
+
+func (p *player) probes(st step) error {
+	n := len(p.w.Mail.Visited()) - p.last.probed
+	if len(st.args()) == 1 {
+		return compare([]string{"=", st.args()[0]}, n, strconv.Atoi)
+	}
+	return compare(st.args(), n, strconv.Atoi)
+}
+
+// visited counts all connections to mail servers since the beginning.
+func (p *player) visited(st step) error {
+	return compare([]string{"=", st.rest()}, len(p.w.Mail.Visited()), strconv.Atoi)
+}
+
+// implicit is "implicit HOST STATE", or "implicit because TEXT".
+func (p *player) implicit(st step) error {
+	if p.last.report == nil || p.last.report.Implicit == nil {
+		return errors.New("the report says nothing of implicit TLS")
+	}
+	i, a := p.last.report.Implicit, st.args()
+	if len(a) > 1 && a[0] == "because" {
+		if want := strings.Join(a[1:], " "); !strings.Contains(i.Because, want) {
+			return fmt.Errorf("because %q", i.Because)
+		}
+		return nil
+	}
+	for _, h := range i.Hosts {
+		if len(a) == 2 && h.Host == a[0] {
+			if h.State != a[1] {
+				return fmt.Errorf("it is %s: %s %s", h.State, h.Stage, h.Error)
+			}
+			return nil
+		}
+	}
+	return errors.New("no such host")
 }
 
 func (p *player) expires(st step) error {

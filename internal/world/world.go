@@ -2,8 +2,9 @@ package world
 
 // World is everything outside of the host that mail is sent from.
 type World struct {
-	DNS *DNS
-	Web *Web
+	DNS  *DNS
+	Web  *Web
+	Mail *Mail
 }
 
 // New returns a world that holds a root zone and nothing else. Close ends it. In a
@@ -17,7 +18,7 @@ func New() (*World, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &World{DNS: d, Web: w}, nil
+	return &World{DNS: d, Web: w, Mail: newMail(d, w)}, nil
 }
 
 // Close ends every connection to a policy host.

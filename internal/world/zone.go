@@ -2,8 +2,8 @@ package world
 
 import (
 	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
 	"fmt"
@@ -310,11 +310,7 @@ func Repeat(line string) ([]string, error) {
 }
 
 // placeholders are what stands for data that nobody wants to read in a zone.
-func placeholders() (*strings.Replacer, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, fmt.Errorf("world: key: %w", err)
-	}
+func placeholders(key *ecdsa.PrivateKey) (*strings.Replacer, error) {
 	spki, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
 	if err != nil {
 		return nil, fmt.Errorf("world: key: %w", err)
@@ -324,8 +320,10 @@ func placeholders() (*strings.Replacer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("world: certificate: %w", err)
 	}
+	digest := sha256.Sum256(spki)
 	return strings.NewReplacer(
 		"{sha256}", strings.Repeat("5a", 32), "{sha512}", strings.Repeat("5a", 64),
 		"{key}", hex.EncodeToString(spki), "{cert}", hex.EncodeToString(cert),
+		"{mail}", hex.EncodeToString(digest[:]),
 	), nil
 }

@@ -1,0 +1,193 @@
+package daemon
+
+import (
+	"context"
+	"crypto/x509"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"tlsverdict/internal/config"
+	"tlsverdict/internal/explain"
+	"tlsverdict/internal/fetch"
+	"tlsverdict/internal/gather"
+	"tlsverdict/internal/postfix"
+	"tlsverdict/internal/probe"
+	"tlsverdict/internal/resolve"
+)
+
+const (
+	// ownTime bounds the question whether Postfix has a way of its own for a domain.
+	ownTime = 4 * time.Second
+	// routesTime is how long what Postfix says of its settings holds.
+	routesTime = 5 * time.Minute
+	// helloTime is how long the first probe waits to learn the name of this host.
+	helloTime = 5 * time.Second
+)
+
+// ports has hosts probed on the port of implicit TLS. It implements socketmapd.Ports.
+type ports struct {
+	port   uint16
+	client *probe.Client
+	prober *probe.Prober
+	host   postfix.Host
+}
+
+// newPorts returns nil where implicit TLS is off.
+func newPorts(cfg *config.Config, through Network, r *resolve.Resolver, roots *x509.CertPool, log *slog.Logger) *ports {
+	i := &cfg.Signals.Implicit
+	if !i.On {
+		return nil
+	}
+	// A host's addresses and TLSA records are all that a probe needs.
+	g := &gather.Gatherer{Open: func() gather.Session { return r.Session() }, Log: log}
+	own := through.Own
+	if own == nil {
+		own = ownAddress
+	}
+	client := &probe.Client{
+		Facts: g.Facts, Guard: fetch.Guardian(cfg.MTASTS.AllowNetworks, i.Port), Own: own, Roots: roots,
+		Hello: cfg.Probe.Helo, Source: cfg.Probe.Source, DialContext: through.DialMail,
+	}
+	return &ports{
+		port: i.Port, client: client, host: through.machine(),
+		prober: probe.New(probe.Config{Probe: client.Probe, AtOnce: through.Probes, Random: rand.Float64, Log: log}),
+	}
+}
+
+// run probes until ctx ends.
+func (p *ports) run(ctx context.Context) {
+	if p.client.Hello == "" {
+		p.client.Hello = p.hello(ctx)
+	}
+	p.prober.Run(ctx)
+}
+
+// hello is the name that mail servers know this host by: that of its Postfix, or its own.
+func (p *ports) hello(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, helloTime)
+	defer cancel()
+	if routes, err := p.host.Routes(ctx); err == nil && strings.Contains(routes.Name, ".") {
+		return routes.Name
+	}
+	// Without a name the client gives its address.
+	name, _ := os.Hostname()
+	return name
+}
+
+// ownAddress reports whether an address is one of this host's interfaces.
+func ownAddress(addr netip.Addr) bool {
+	all, err := net.InterfaceAddrs()
+	if err != nil {
+		return false
+	}
+	for _, a := range all {
+		if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().WithZone("") == addr {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *ports) target(host string) probe.Target {
+	return probe.Target{Host: host, Port: p.port, Kind: probe.Implicit}
+}
+
+func (p *ports) targets(hosts []string) []probe.Target {
+	out := make([]probe.Target, len(hosts))
+	for i, host := range hosts {
+		out[i] = p.target(host)
+	}
+	return out
+}
+
+// Good implements socketmapd.Ports.
+func (p *ports) Good(host string) bool { return p.prober.Good(p.target(host)) }
+
+// Want implements socketmapd.Ports.
+func (p *ports) Want(hosts []string) { p.prober.Want(p.targets(hosts)...) }
+
+// Renew implements socketmapd.Ports.
+func (p *ports) Renew(hosts []string) { p.prober.Renew(p.targets(hosts)...) }
+
+// State implements socketmapd.Ports.
+func (p *ports) State(host string) explain.Port {
+	s := p.prober.State(p.target(host))
+	out := explain.Port{Host: host, State: "unknown", Next: s.Next.UTC().Truncate(time.Second)}
+	if s.Next.IsZero() {
+		out.Next = time.Time{}
+	}
+	switch {
+	case s.Good:
+		out.State, out.By, out.Until = "good", s.Last.By.String(), s.Until.UTC().Truncate(time.Second)
+	case s.Probed && s.Last.Err != nil:
+		out.State, out.Stage, out.Error = "bad", s.Last.Err.Stage.String(), s.Last.Err.Detail
+	}
+	return out
+}
+
+// owner knows for which domains the MTA has a way of its own.
+type owner struct {
+	setting config.OwnDomains
+	host    postfix.Host
+	log     *slog.Logger
+
+	mu     sync.Mutex
+	routes postfix.Routes
+	// asked is when routes were, the zero time if never.
+	asked time.Time
+}
+
+// own is for gather.Gatherer.Own. What cannot be found out may be the operator's own.
+func (o *owner) own(ctx context.Context, domain string) string {
+	if o.setting.Has(domain) {
+		return "signals.implicit_tls_own"
+	}
+	if !o.setting.Ask {
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(ctx, ownTime)
+	defer cancel()
+	setting, err := o.ask(ctx, domain)
+	if err != nil {
+		const wayOut = "list the domains that this host has mailboxes or another way for in signals.implicit_tls_own"
+		o.log.Warn("mail is not sent to the port of implicit TLS: it cannot be found out whether Postfix has a way of its own for the domain", "domain", domain, "error", err, "way_out", wayOut)
+		return "it cannot be found out: " + err.Error()
+	}
+	return setting
+}
+
+func (o *owner) ask(ctx context.Context, domain string) (string, error) {
+	routes, err := o.known(ctx)
+	if err != nil {
+		return "", err
+	}
+	return o.host.Own(ctx, routes, domain)
+}
+
+// known returns the settings of Postfix, which change rarely.
+func (o *owner) known(ctx context.Context) (postfix.Routes, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.asked.IsZero() && time.Since(o.asked) < routesTime {
+		return o.routes, nil
+	}
+	routes, err := o.host.Routes(ctx)
+	if err == nil {
+		o.routes, o.asked = routes, time.Now()
+	}
+	return routes, err
+}
+
+// machine is where Postfix may be.
+func (n Network) machine() postfix.Host {
+	if n.Postfix != nil {
+		return *n.Postfix
+	}
+	return postfix.Here()
+}
