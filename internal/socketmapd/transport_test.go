@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -178,14 +179,14 @@ func TestTransport(t *testing.T) {
 // TestTransportIsOff: without implicit TLS the map is there, and looks nothing up; where
 // the daemon only observes it looks, and says nothing.
 func TestTransportIsOff(t *testing.T) {
-	b, s := promising()
+	b, _ := promising()
 	r := New(b, Options{Deadline: time.Minute, Log: slog.New(slog.DiscardHandler)})
 	clear(b.known)
 	if got := question(r, "transport", "user@example.com"); got != "NOTFOUND " || len(b.prepared) != 0 {
 		t.Errorf("off: %q, prepared %q", got, b.prepared)
 	}
 	r.Told(nexthop.Destination{Name: "example.com", Port: 25}, webpki)
-	b, s = promising()
+	b, s := promising()
 	r = responder(b, s)
 	r.opt.Observe = true
 	if got := question(r, "transport", "user@example.com"); got != "NOTFOUND " {
@@ -320,3 +321,53 @@ func (o *one) Explain(context.Context, nexthop.Destination) *engine.Explanation 
 }
 func (o *one) Hold(nexthop.Destination) *engine.Hold        { return nil }
 func (o *one) Prepare(context.Context, nexthop.Destination) {}
+
+// TestRecentPromises: answers that are at hand do not hide a promise, nor a delivery to
+// the port.
+func TestRecentPromises(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		host := "mx.example.com"
+		e, err := engine.New(engine.Config{
+			Gather: func(_ context.Context, d nexthop.Destination) verdict.Facts {
+				address := verdict.Answer[netip.Addr]{Outcome: verdict.Found, Proof: verdict.Insecure, TTL: time.Hour, Records: []netip.Addr{netip.MustParseAddr("192.0.2.1")}}
+				return verdict.Facts{
+					Now: time.Now(), Destination: d, Rules: verdict.Rules{Prefix: verdict.Enforce, ImplicitPort: 26},
+					MX:    verdict.Answer[verdict.MX]{Outcome: verdict.Found, Proof: verdict.Secure, TTL: time.Hour, Records: []verdict.MX{{Host: host}}},
+					Hosts: []verdict.Host{{Name: host, A: address, AAAA: address}},
+				}
+			},
+			Entries: 100, MinTTL: time.Minute, MaxTTL: time.Hour, RefreshAhead: true, Flights: 4, Log: slog.New(slog.DiscardHandler),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer e.Close()
+		s := &shore{good: map[string]bool{"smtps-mx.example.com": true}}
+		r := New(e, Options{Deadline: time.Minute, Log: slog.New(slog.DiscardHandler), Implicit: &Implicit{Port: 26, Transport: "tls26", Ports: s}})
+		for range 5 {
+			if got := question(r, "transport", "user@example.com"); got != "NOTFOUND " {
+				t.Fatalf("without a promise: %q", got)
+			}
+			synctest.Wait()
+		}
+		host = "smtps-mx.example.com"
+		time.Sleep(time.Hour)
+		for range 3 {
+			question(r, "transport", "user@example.com")
+			synctest.Wait()
+		}
+		for range 5 {
+			if got := question(r, "transport", "user@example.com"); got != "OK tls26:example.com:26" {
+				t.Fatalf("with a promise: %q", got)
+			}
+			s.renewed = nil
+			if question(r, "postfix", "example.com:26"); len(s.renewed) != 1 {
+				t.Fatalf("a delivery has %q looked at", s.renewed)
+			}
+		}
+		s.good["smtps-mx.example.com"] = false
+		if got := question(r, "transport", "user@example.com"); got != "NOTFOUND " {
+			t.Errorf("with a host that fails: %q", got)
+		}
+	})
+}
