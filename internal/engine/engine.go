@@ -39,7 +39,6 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -55,12 +54,16 @@ import (
 const (
 	// waitingPerFlight is how many destinations may wait for each flight under way.
 	waitingPerFlight = 16
-	// startsPerCPU is how many flights may be in their first startTime at once, for
-	// each processor. While a resolver answers at once, a flight is work for the
-	// processor and nothing else: hundreds of them would each time be in front of a
-	// hit, and no faster for it. One that waits for the network is soon older.
-	startsPerCPU = 8
+	// startsPerCPU is how many flights may be in their beginning at once, for each
+	// processor. While a resolver answers at once, a flight is work for the processor
+	// and nothing else: hundreds of them would each time be in front of a hit, and no
+	// faster for it. One that waits for the network has begun after startTime. But what
+	// comes more than startLate after its time waited for a processor, and so may the
+	// flight: then it is looked at again, startTries times.
+	startsPerCPU = 4
 	startTime    = 10 * time.Millisecond
+	startLate    = time.Millisecond
+	startTries   = 10
 	// refusedPause is how long an asker waits who is told to come back because too many
 	// are waiting, so that who comes back at once is not all that there is to do.
 	refusedPause = 3 * time.Second
@@ -401,9 +404,7 @@ func (e *Engine) work(d nexthop.Destination, client string) (x *Explanation) {
 	if e.starts.Enter(e.base, client) != nil {
 		return e.nothing(d, "policyd stops; ask again", epoch)
 	}
-	begun := sync.OnceFunc(func() { e.starts.Leave(client) })
-	defer begun()
-	defer time.AfterFunc(startTime, begun).Stop()
+	defer e.begin(client)()
 	start := time.Now()
 	x = &Explanation{Facts: e.facts(d, client)}
 	if e.cfg.Enforcement != nil && x.Facts.Override == nil {
@@ -415,6 +416,30 @@ func (e *Engine) work(d nexthop.Destination, client string) (x *Explanation) {
 	e.say(d, x)
 	e.seen.see(d, &x.Ruling)
 	return x
+}
+
+// begin lets go of a place among the beginners once the flight has begun; the function
+// that it returns does, too.
+func (e *Engine) begin(client string) (over func()) {
+	var done atomic.Bool
+	over = func() {
+		if done.CompareAndSwap(false, true) {
+			e.starts.Leave(client)
+		}
+	}
+	var watch func(tries int)
+	watch = func(tries int) {
+		due := time.Now().Add(startTime)
+		time.AfterFunc(startTime, func() {
+			if tries > 0 && time.Since(due) > startLate && !done.Load() {
+				watch(tries - 1)
+				return
+			}
+			over()
+		})
+	}
+	watch(startTries)
+	return over
 }
 
 // pause waits, unless the engine is closed.

@@ -304,7 +304,7 @@ func limits() []limit {
 		{"destinations worked out at once", "internal/daemon/stack.go", "maxFlights", "512", "512"},
 		{"destinations worked out at once", "internal/engine/engine.go", "waitingPerFlight", "16", "16 times"},
 		{"destinations worked out at once", "internal/engine/engine.go", "refusedPause", "3 * time.Second", "3 s"},
-		{"destinations begun at once", "internal/engine/engine.go", "startsPerCPU", "8", "8"},
+		{"destinations begun at once", "internal/engine/engine.go", "startsPerCPU", "4", "4"},
 		{"destinations begun at once", "internal/engine/engine.go", "startTime", "10 * time.Millisecond", "10 ms"},
 		{"DNS questions under way", "internal/resolve/resolve.go", "DefaultMaxInflight", "1024", "1024"},
 		{"DNS questions for one destination, retries included", "internal/resolve/resolve.go", "Budget", "200", "200"},
