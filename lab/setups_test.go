@@ -70,7 +70,15 @@ const (
 // it.
 func (b box) setups() []setup {
 	table := setup{name: "table", resolver: local, here: validates, dnssec: "validate", dane: "native", acts: (*lab).table}
-	if b.server() != "postfix" {
+	switch b.server() {
+	case "exim":
+		// Debian's configuration, put together from many files or from one.
+		split, unsplit := table, table
+		split.name, split.acts = "split", (*lab).some
+		unsplit.name, unsplit.acts = "unsplit", (*lab).some
+		return []setup{table, split, unsplit}
+	case "postfix":
+	default:
 		return []setup{table}
 	}
 	all := []setup{
