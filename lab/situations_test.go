@@ -108,7 +108,7 @@ func situations() []situation {
 func requireTLS() situation {
 	return situation{
 		name: "requiretls", title: "the client asks for REQUIRETLS (RFC 8689), which is not offered", when: "requiretls",
-		to: one("sts.example"), verdict: one("secure by mta-sts"), ends: everywhere("refused 555 5.5.4"), mayReturn: true,
+		to: one("sts.example"), verdict: one("secure by mta-sts"), ends: byServer{"": "refused 555 5.5.4", "exim": "refused 501"}, mayReturn: true,
 	}
 }
 
