@@ -93,7 +93,7 @@ func (r Report) WriteJSON(w io.Writer) error {
 	return enc.Encode(r)
 }
 
-// WriteCSV writes one line a domain, after one with the names of the columns (RFC 4180 §2).
+// WriteCSV writes one line a domain, after one with the names of the columns.
 func (r Report) WriteCSV(w io.Writer) error {
 	out := csv.NewWriter(w)
 	out.UseCRLF = true

@@ -122,4 +122,3 @@ func (l line) restore() verdict.Verdict {
 	}
 	return nil
 }
-

@@ -109,11 +109,11 @@ func kindsOfTLSA() map[Code]Kind {
 		TLSAUnsigned:  {Error, "TLSA records in an unsigned zone", "nobody believes them", "sign the zone, or take the records away", "RFC 7672 §2.2"},
 		TLSAPKIX:      {Error, "certificate usage 0 or 1", "mail servers have no list of authorities in common: the records count as unusable, and TLS is demanded without authentication", "publish usage 3 (or 2): 3 1 1 with the digest of the key", "RFC 7672 §3.1.3"},
 		TLSAUnusable:  {Error, "a TLSA record that no sender can use", "", "publish 3 1 1 and the SHA-256 digest of the key", "RFC 6698 §2.1"},
-		TLSARenewal:   {Warning, "the record is for the certificate: a renewal breaks it", "senders hold mail to you back from the renewal until the record has changed, and caches have seen it", "publish 3 1 1 for the key and keep the key at renewals, or publish the next record before", "RFC 7671 §8.1"},
+		TLSARenewal:   {Warning, "the record is for the certificate: a renewal breaks it", "senders hold mail to you back from the renewal until the record has changed, and caches have seen it", "publish 3 1 1 for the key and keep the key at renewals, or publish the next record before", "RFC 7671 §8"},
 		TLSAMisplaced: {Warning, "TLSA records where no sender looks", "they protect nothing", "move them to _25._tcp. and the name of the MX host", "RFC 7672 §2.2.3"},
 		TLSAMismatch:  {Error, "the host's certificate matches none of its TLSA records", "senders that use DANE hold mail to you back", "publish the record of the key in use, or give the host the certificate that the record is for", "RFC 7672 §2.2"},
 		TLSAAnchor:    {Error, "the certificate does not hold below the trust anchor of the TLSA record", "senders that use DANE hold mail to you back", "have the host send the whole chain with a certificate for its name, or publish 3 1 1 for its key", "RFC 7672 §3.1.2"},
-		TLSALeftover:  {Notice, "a TLSA record matches nothing that the host shows", "one that is for the next key is right; one for a key that is gone lets its holder pose as you", "take it away if it is not for the next key", "RFC 7671 §8.1"},
+		TLSALeftover:  {Notice, "a TLSA record matches nothing that the host shows", "one that is for the next key is right; one for a key that is gone lets its holder pose as you", "take it away if it is not for the next key", "RFC 7671 §8"},
 		TLSAMatches:   {OK, "the host's certificate matches its TLSA records", "", "", "RFC 7672 §3.1"},
 		TLSAUsable:    {OK, "usable TLSA records", "", "", "RFC 7672 §3.1"},
 	}
