@@ -74,6 +74,7 @@ Ktls socket -d5 -T<TMPF> _TLSV_SOCKET_
 ifelse(_TLSV_SAID_, `no', `Ksts socket -d5 -T<TMPF> _TLSV_SOCKET_
 ')dnl
 Ktlsverdictmatch regex -s1 ^match=([-a-z0-9_]*)$
+Ktlsverdictlog syslog -S -Linfo
 O SetCertAltnames=true
 dnl The states of {verify} in which a session is encrypted. The others are no, or
 dnl no finished, handshake; a new one of a later version is not trusted.
@@ -126,7 +127,9 @@ R$*			$: $(macro {verify} $@ NONE $) $1
 R$*			$: $1 $| $>TlsVerdict_nexthop $1
 R$* $| $*		$: $1 $| $>TlsVerdict $&{verify} $| $2
 R$* $| $#$*		$#$2
-R$* $| $*		$@ $>TlsVerdict_own_rcpt $1
+R$* $| NONE		$: $1
+R$* $| $+		$: $1 $(tlsverdictlog tlsverdict $2 for $1 at $&{server_name} verify $&{verify} $)
+R$*			$@ $>TlsVerdict_own_rcpt $1
 
 ###  TlsVerdict_nexthop: where a recipient is sent
 dnl Not $h: recipients whose MX hosts are the same share a delivery, and $h is the
@@ -153,7 +156,7 @@ R$* $| $*		$@ $>TlsVerdict_judge $1 $| $2
 dnl One host of a list concerns us while we talk to it.
 STlsVerdict_host
 R$* $| [$&{server_name}]	$@ $>TlsVerdict_judge $1 $| [$&{server_name}]
-R$*			$@ OK
+R$*			$@ NONE
 
 ###  TlsVerdict_ask: next hop -> verdict; ends in <TMPF> if there is none
 STlsVerdict_ask
@@ -165,9 +168,10 @@ dnl has meanwhile found out what takes long.
 R<$+> $* <TMPF>		$: <$1> $(tls $1 $: NONE $)
 ifelse(_TLSV_SAID_, `no', `dnl
 dnl Without DANE: what MTA-STS asks for, else TLS.
-R<$+> $={TlsVerdictDANE}	$: <$1> <$(sts $1 $: encrypt $)>
-R<$+> <$* <TMPF>>	$: <$1> <$(sts $1 $: encrypt $)>
-R<$+> <$*>		$: <$1> $2
+R<$+> $={TlsVerdictDANE}	$: <$1> <$2> <$(sts $1 $: $)>
+R<$+> <$-> <$* <TMPF>>	$: <$1> <$2> <$(sts $1 $: $)>
+R<$+> <$-> <>		$@ encrypt instead of $2
+R<$+> <$-> <$*>		$@ $3
 ')dnl
 R<$+> $*		$@ $2
 
@@ -178,23 +182,26 @@ R$*			$: $>TlsVerdict_ask $1
 Rsecure $*		$@ yes
 R$*			$@ no
 
-###  TlsVerdict_judge: {verify} $| next hop -> OK or an error
+###  TlsVerdict_judge: {verify} $| next hop -> what holds, or an error
 STlsVerdict_judge
 R$* $| $+.		$: $1 $| $2
 R$* $| $*		$: $1 $| <$2> $>TlsVerdict_ask $2
 dnl Asked for once in a message: the others of its recipients need not wait.
 R$* $| <$*> $* <TMPF>	$: $(macro {TlsVerdictUnknown} $@ $2 $) <TMPF> $2
 R<TMPF> $*		$#error $@ 4.7.0 $: "450 no TLS verdict for " $1 " yet: policyd cannot tell, or does not answer"
-R$* $| <$*> NONE	$@ OK
-R$={TlsVerdictCrypt} $| <$*> encrypt	$@ OK
+R$* $| <$*> NONE	$@ NONE
+R$={TlsVerdictCrypt} $| <$*> encrypt	$@ encrypt
 R$* $| <$*> encrypt	$#error $@ 4.7.5 $: "450 TLS is mandatory for " $2 ", and there is none with " $&{server_name} ", verify=" $1
-ifelse(_TLSV_SAID_, `yes', `dnl
-RTRUSTED $| <$*> $={TlsVerdictDANE}	$@ OK
+ifelse(_TLSV_SAID_, `no', `dnl
+R$={TlsVerdictCrypt} $| <$*> encrypt instead of $-	$@ encrypt instead of $3
+R$* $| <$*> encrypt instead of $-	$#error $@ 4.7.5 $: "450 TLS is mandatory for " $2 ", and there is none with " $&{server_name} ", verify=" $1
+', `dnl
+RTRUSTED $| <$*> $={TlsVerdictDANE}	$@ $2
 R$* $| <$*> dane-only	$#error $@ 4.7.5 $: "450 DANE is mandatory for " $2 ", and " $&{server_name} " does not pass, verify=" $1
 R$={TlsVerdictDANEBad} $| <$*> dane	$#error $@ 4.7.5 $: "450 " $&{server_name} " does not pass DANE for " $2 ", verify=" $1
 dnl A host without TLSA records. TLS is asked for all the same: as long as the
 dnl resolver of this host proves nothing, hosts with records look just so.
-R$={TlsVerdictCrypt} $| <$*> dane	$@ OK
+R$={TlsVerdictCrypt} $| <$*> dane	$@ encrypt as by dane
 R$* $| <$*> dane	$#error $@ 4.7.5 $: "450 TLS is mandatory for " $2 ", and there is none with " $&{server_name} ", verify=" $1
 ')dnl
 dnl "match=mx.a.example:.b.example" is split at dots and colons only. A map takes
@@ -206,9 +213,9 @@ R$* $| <$*> <> $* $~{TlsVerdictSeparator} $~{TlsVerdictSeparator} $*	$: $1 $| <$
 R$* $| <$*> <> $+	$: $1 $| <$2> host $>TlsVerdict_policy :$3:
 R$* $| <$*> host no	$#error $@ 4.7.0 $: "450 " $&{server_name} " is not an MX host that the policy of " $2 " allows"
 dnl DANE has authenticated the host; its certificate needs no name.
-RTRUSTED $| <$*> host yes	$@ OK
+RTRUSTED $| <$*> host yes	$@ secure by DANE
 ROK $| <$*> host yes	$: <$1> $>TlsVerdict_certificate $&{server_name}
-R<$*> yes		$@ OK
+R<$*> yes		$@ secure
 R<$*> no		$#error $@ 4.7.5 $: "450 the certificate of " $&{server_name} " is for other names, and " $1 " asks for that one"
 R$* $| <$*> host yes	$#error $@ 4.7.5 $: "450 a trusted certificate is mandatory for " $2 ", and " $&{server_name} " has none, verify=" $1
 R$* $| <$*> $*		$#error $@ 4.7.0 $: "450 the TLS verdict for " $2 " is not understood: " $3
