@@ -287,4 +287,7 @@ func (d *daemon) announce(ctx context.Context, listeners []net.Listener) {
 	if d.stack.Load().mta.needsDigest(ctx) {
 		fmt.Fprintln(d.opt.Stdout, "smtp_tls_fingerprint_digest = sha256")
 	}
+	if i := d.cfg.Signals.Implicit; i.On {
+		fmt.Fprintf(d.opt.Stdout, "transport_maps = socketmap:%s:transport\n# master.cf\n%s unix - - y - - smtp -o smtp_tls_wrappermode=yes -o smtp_tls_security_level=encrypt\n", lifecycle.Address(listeners[0]), i.Transport)
+	}
 }

@@ -56,6 +56,7 @@ func (t *text) implicit(i *Implicit, now time.Time) {
 			rest = append(rest, fmt.Sprintf("%s: %s", h.Stage, h.Error))
 		default:
 			c = yellow
+			rest = append(rest, "not looked at lately")
 		}
 		if left := h.Next.Sub(now).Round(time.Second); left > 0 {
 			rest = append(rest, "looked at again in "+span(left)+" if it is wanted")

@@ -264,6 +264,8 @@ type entry struct {
 	// running: it is being probed, and in no queue.
 	running  bool
 	failures int
+	// waits counts how often its address had been visited a moment before.
+	waits int
 	// in is the queue that it is in, at place.
 	in    *queue
 	place int
@@ -431,9 +433,13 @@ func (p *Prober) keep(n *entry, r *Result) (changed bool) {
 	if r.Err != nil && r.Err.again > 0 {
 		// Whoever wanted it has had nothing yet.
 		n.began = time.Time{}
-		p.schedule(n, now.Add(r.Err.again+p.part(time.Second)))
+		// Where many names lead to one address they come in turn, and not all at once
+		// again and again.
+		p.schedule(n, now.Add(r.Err.again+p.part(visitEvery<<min(n.waits, 6))))
+		n.waits++
 		return false
 	}
+	n.waits = 0
 	p.counts.probes.Add(1)
 	good, before := r.Err == nil, now.Before(n.until)
 	changed = n.last == nil || good != (n.last.Err == nil)
