@@ -119,7 +119,9 @@ func (a Address) Listen(ctx context.Context, mode fs.FileMode) (net.Listener, er
 	if a == (Address{}) {
 		return nil, fmt.Errorf("%w: none given", ErrAddress)
 	}
-	var lc net.ListenConfig
+	// No probes: a connection on which nobody asks is closed by the server's IdleTimeout, and to
+	// set them up is four system calls a connection.
+	lc := net.ListenConfig{KeepAlive: -1}
 	if a.network != "unix" {
 		return lc.Listen(ctx, a.network, a.addr)
 	}

@@ -86,6 +86,8 @@ type population struct {
 	clients int
 	pause   time.Duration
 	keys    map[string]string
+	// at is who is asked; "" is the daemon.
+	at string
 	// from is the clients' address, "" for any.
 	from string
 	// fresh makes a new connection for each question.
@@ -194,7 +196,11 @@ func (p population) dial(ctx context.Context) (net.Conn, error) {
 	if p.from != "" {
 		d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(p.from)}
 	}
-	return d.DialContext(ctx, "tcp", strings.TrimPrefix(tcpAddress, "inet:"))
+	at := p.at
+	if at == "" {
+		at = strings.TrimPrefix(tcpAddress, "inet:")
+	}
+	return d.DialContext(ctx, "tcp", at)
 }
 
 // intact fails the test where a well-behaved client got no answer or a wrong one.

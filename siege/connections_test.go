@@ -35,21 +35,23 @@ func TestConnections(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			d := launch(t, settings{socketmap: tc.socketmap})
+			serveFloor(t)
 			keys := known(30)
 			d.learn(keys)
 			mta := population{clients: 8, pause: 4 * time.Millisecond, keys: keys}
 			last := short(2*time.Second, 20*time.Second)
-			quiet := mta.lasting(t.Context(), last/2)
+			quiet := mta.besideFloor(t.Context(), last/2)
 			a := besiege(t, tc.attack, tc.clients, tc.with)
 			files := d.files()
-			under := mta.lasting(t.Context(), last)
+			both := mta.besideFloor(t.Context(), last)
+			under := both.mine
 			files = max(files, d.files())
 			did := a.lift()
 			d.alive()
 			under.intact(t, "under attack")
-			figure(t, "%s: quiet: %v", tc.name, quiet)
-			figure(t, "%s: under attack: %v; %.1f times the quiet p99; peak %d MB, %d descriptors; the attack: %s",
-				tc.name, under, float64(under.at(0.99))/float64(quiet.at(0.99)), d.peak(), files, did)
+			figure(t, "%s: quiet: %v", tc.name, quiet.mine)
+			figure(t, "%s: under attack: %v; %s; peak %d MB, %d descriptors; the attack: %s",
+				tc.name, under, both.times(quiet), d.peak(), files, did)
 			if under.at(0.99) > max(tc.worst, time.Second) {
 				t.Errorf("p99 %v: the clients are starved", under.at(0.99))
 			}

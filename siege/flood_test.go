@@ -32,15 +32,17 @@ func (f floodOf) random(t *testing.T) {
 	d.learn(keys)
 	hits := population{clients: 8, pause: 4 * time.Millisecond, keys: keys}
 	last := short(4*time.Second, 30*time.Second)
-	quiet := hits.lasting(t.Context(), last/2)
+	serveFloor(t)
+	quiet := hits.besideFloor(t.Context(), last/2)
 	before := d.runtime()
 	a := besiege(t, "random", 200, f.zone)
-	under, other := d.beside(t, hits, last)
+	both, other := d.beside(t, hits, last)
+	under := both.mine
 	did := a.lift()
 	d.alive()
 	after := d.runtime()
-	figure(t, "random domains of %v: quiet: %v", f, quiet)
-	figure(t, "random domains of %v: known names: %v; %.1f times the quiet p99; the attack: %s", f, under, float64(under.at(0.99))/float64(quiet.at(0.99)), did)
+	figure(t, "random domains of %v: quiet: %v", f, quiet.mine)
+	figure(t, "random domains of %v: known names: %v; %s; the attack: %s", f, under, both.times(quiet), did)
 	figure(t, "random domains of %v: another client's new names: %v; %d verdicts kept of 20000, peak %d MB; %d questions upstream at once",
 		f, other, after["verdicts"], d.peak(), dns.most.Load())
 	// The names in use are hits, whatever else is put into the cache.
@@ -57,20 +59,20 @@ func (f floodOf) random(t *testing.T) {
 
 // beside asks for what is known, and as another client for new names, both for a while
 // in which something else goes on.
-func (d *daemon) beside(t *testing.T, hits population, last time.Duration) (under, other *latencies) {
+func (d *daemon) beside(t *testing.T, hits population, last time.Duration) (both pair, other *latencies) {
 	t.Helper()
 	cold := make(chan *latencies)
 	go func() {
 		cold <- population{clients: 4, pause: 20 * time.Millisecond, unknown: "none.example", patience: 15 * time.Second}.lasting(t.Context(), last)
 	}()
-	under = hits.lasting(t.Context(), last)
+	both = hits.besideFloor(t.Context(), last)
 	other = <-cold
-	under.intact(t, "known names")
+	both.mine.intact(t, "known names")
 	other.intact(t, "another client's new names")
-	if under.at(0.99) > time.Second {
-		t.Errorf("known names have a p99 of %v", under.at(0.99))
+	if p99 := both.mine.at(0.99); p99 > time.Second {
+		t.Errorf("known names have a p99 of %v", p99)
 	}
-	return under, other
+	return both, other
 }
 
 // TestFloodOfASlowZone: names of a zone that never answers hold all that there is to
@@ -94,15 +96,17 @@ func (f floodOf) slow(t *testing.T) {
 	d.learn(keys)
 	hits := population{clients: 8, pause: 4 * time.Millisecond, keys: keys}
 	last := short(5*time.Second, 40*time.Second)
-	quiet := hits.lasting(t.Context(), last/4)
+	serveFloor(t)
+	quiet := hits.besideFloor(t.Context(), last/4)
 	// More than there are places, each with a name that takes as long to work out as may be.
 	a := besiege(t, "random", 5000, f.zone)
 	elapse(t.Context(), 2*time.Second)
-	under, other := d.beside(t, hits, last)
+	both, other := d.beside(t, hits, last)
+	under := both.mine
 	did := a.lift()
 	d.alive()
-	figure(t, "%v: quiet: %v", f, quiet)
-	figure(t, "%v: known names: %v; %.1f times the quiet p99; the attack: %s", f, under, float64(under.at(0.99))/float64(quiet.at(0.99)), did)
+	figure(t, "%v: quiet: %v", f, quiet.mine)
+	figure(t, "%v: known names: %v; %s; the attack: %s", f, under, both.times(quiet), did)
 	figure(t, "%v: another client's new names: %v; peak %d MB, %d descriptors", f, other, d.peak(), d.files())
 	if other.at(0.99) > 6*time.Second {
 		t.Errorf("new names have a p99 of %v", other.at(0.99))
