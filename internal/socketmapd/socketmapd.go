@@ -264,7 +264,8 @@ func NothingApplies(key string, err error) *explain.Report {
 }
 
 // report answers the json map. To write a report takes a thousand times as long as to
-// answer with what is known, so that half of the processors are for the latter.
+// answer with what is known, so that half of the processors are for the latter, and of
+// the other half reports take half of the time.
 func (r *Responder) report(ctx context.Context, key string, reply []byte) []byte {
 	d, err := nexthop.Parse(key)
 	if err != nil {
@@ -281,12 +282,24 @@ func (r *Responder) report(ctx context.Context, key string, reply []byte) []byte
 		return postfixmap.AppendTemp(reply, "too many reports are being written; ask again")
 	}
 	defer r.reports.Leave(client)
+	start := time.Now()
 	data, err := marshal(r.Report(x))
+	rest(ctx, time.Since(start))
 	if err != nil {
 		r.opt.Log.Error("a report cannot be written", "dest", key, "error", err)
 		return postfixmap.AppendTemp(reply, "internal error")
 	}
 	return append(append(reply, "OK "...), data...)
+}
+
+// rest waits, but not beyond the end of ctx.
+func rest(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }
 
 // marshal writes a report so that it fits in a reply.
