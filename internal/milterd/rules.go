@@ -189,24 +189,33 @@ func containsFold(text, part string) bool {
 	return strings.Contains(strings.ToLower(text), strings.ToLower(part))
 }
 
-// Match finds the rule for a recipient of the message. later is true while that
-// depends on headers that have not come yet; the rule is then the one that may
-// match first.
-func (rs Rules) Match(m *Message, recipient string) (rule *Rule, later bool) {
+// Match finds the rule for a recipient of a message whose headers have all been seen;
+// nil: none matches.
+func (rs Rules) Match(m *Message, recipient string) *Rule {
+	all := rs.May(m, recipient)
+	return all[len(all)-1]
+}
+
+// May returns the rules that may be the one for a recipient, in their order. All but the
+// last depend on headers that have not come yet; the last holds if none of those does,
+// and is nil if none holds then.
+func (rs Rules) May(m *Message, recipient string) []*Rule {
+	var all []*Rule
 	for i := range rs {
 		r := &rs[i]
 		if !r.Sender.Match(m.Sender) || !r.Recipient.Match(recipient) || !r.loginMatches(m.Authenticated) {
 			continue
 		}
-		if r.HeaderName != "" && !m.seen[i] || r.SubjectTag != "" && !m.tagged[i] {
-			if m.Complete {
-				continue
+		if r.HeaderName == "" || m.seen[i] {
+			if r.SubjectTag == "" || m.tagged[i] {
+				return append(all, r)
 			}
-			return r, true
 		}
-		return r, false
+		if !m.Complete {
+			all = append(all, r)
+		}
 	}
-	return nil, false
+	return append(all, nil)
 }
 
 func (r *Rule) loginMatches(authenticated bool) bool {

@@ -94,36 +94,36 @@ func TestMatch(t *testing.T) {
 		sender, recipient string
 		login             bool
 		headers           []field
-		// early and final are the lines of the rules, negative for "later".
-		early, final int
+		// early and final are the lines of the rules that may match, 0 for none.
+		early, final string
 	}{
-		"first wins at once":         {"a@legal.example.com", "b@court.example", true, nil, 1, 1},
-		"nothing":                    {"a@example.com", "b@example.com", false, nil, -3, 0},
-		"the last":                   {"a@legal.example.com", "b@example.com", false, nil, -3, 4},
-		"a header":                   {"a@example.com", "b@example.com", false, []field{{"x-require-tls", " YES please"}}, -3, 3},
-		"another value":              {"a@example.com", "b@example.com", false, []field{{"X-Require-TLS", "no"}}, -3, 0},
-		"a tag":                      {"a@example.com", "b@example.com", true, []field{{"Subject", "Re: [SECURE] the plan"}}, -2, 2},
-		"a tag without login":        {"a@example.com", "b@example.com", false, []field{{"Subject", "[secure]"}}, -3, 0},
-		"a tag in encoded words":     {"a@example.com", "b@example.com", true, []field{{"Subject", "=?utf-8?B?W3NlY3VyZV0gZsO8ciBkaWNo?="}}, -2, 2},
-		"a tag over two lines":       {"a@example.com", "b@example.com", true, []field{{"Subject", "a long one\r\n [secure]"}}, -2, 2},
-		"an encoding nobody decodes": {"a@example.com", "b@example.com", true, []field{{"Subject", "=?x-none?Q?a?= [secure]"}}, -2, 2},
-		"the null sender":            {"", "b@example.com", false, nil, -3, 0},
+		"first wins at once":         {"a@legal.example.com", "b@court.example", true, nil, "[1]", "[1]"},
+		"nothing":                    {"a@example.com", "b@example.com", false, nil, "[3 0]", "[0]"},
+		"the last":                   {"a@legal.example.com", "b@example.com", false, nil, "[3 4]", "[4]"},
+		"a header":                   {"a@example.com", "b@example.com", false, []field{{"x-require-tls", " YES please"}}, "[3 0]", "[3]"},
+		"another value":              {"a@example.com", "b@example.com", false, []field{{"X-Require-TLS", "no"}}, "[3 0]", "[0]"},
+		"a tag":                      {"a@example.com", "b@example.com", true, []field{{"Subject", "Re: [SECURE] the plan"}}, "[2 3 0]", "[2]"},
+		"a tag without login":        {"a@example.com", "b@example.com", false, []field{{"Subject", "[secure]"}}, "[3 0]", "[0]"},
+		"a tag in encoded words":     {"a@example.com", "b@example.com", true, []field{{"Subject", "=?utf-8?B?W3NlY3VyZV0gZsO8ciBkaWNo?="}}, "[2 3 0]", "[2]"},
+		"a tag over two lines":       {"a@example.com", "b@example.com", true, []field{{"Subject", "a long one\r\n [secure]"}}, "[2 3 0]", "[2]"},
+		"an encoding nobody decodes": {"a@example.com", "b@example.com", true, []field{{"Subject", "=?x-none?Q?a?= [secure]"}}, "[2 3 0]", "[2]"},
+		"the null sender":            {"", "b@example.com", false, nil, "[3 0]", "[0]"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			rs := rules(t)
 			m := &Message{Sender: tc.sender, Authenticated: tc.login}
-			check := func(want int) {
+			check := func(want string) {
 				t.Helper()
-				r, later := rs.Match(m, tc.recipient)
-				got := 0
-				if r != nil {
-					got = r.Line
+				var got []int
+				for _, r := range rs.May(m, tc.recipient) {
+					line := 0
+					if r != nil {
+						line = r.Line
+					}
+					got = append(got, line)
 				}
-				if later {
-					got = -got
-				}
-				if got != want {
-					t.Errorf("rule %d, want %d", got, want)
+				if fmt.Sprint(got) != want {
+					t.Errorf("rules %v, want %s", got, want)
 				}
 			}
 			check(tc.early)
@@ -132,6 +132,9 @@ func TestMatch(t *testing.T) {
 			}
 			m.Complete = true
 			check(tc.final)
+			if r := rs.Match(m, tc.recipient); (r == nil) != (tc.final == "[0]") {
+				t.Errorf("the rule is %v, want %s", r, tc.final)
+			}
 		})
 	}
 }

@@ -146,30 +146,34 @@ func (s *session) lookAhead(r *recipient) {
 	}
 }
 
-// early decides on a recipient with what is known before the headers, and returns
-// the refusal, if it is one.
+// early decides on a recipient with what is known before the headers, and returns the
+// refusal, if it is one whatever headers will come.
 func (s *session) early(r *recipient, m milter.Modifier) *milter.Response {
-	rule, later := s.set.Rules.Match(&s.msg, r.address)
-	if later {
-		rule = nil
-	}
-	r.decided = !later
+	rules := s.set.Rules.May(&s.msg, r.address)
+	rule := rules[len(rules)-1]
+	r.decided = len(rules) == 1
 	if rule == nil && !s.msg.DemandsTLS() {
 		return nil
 	}
 	s.learn(m, r.hop.dests, s.set.Deadline)
 	d := s.decide(r, rule)
+	for _, other := range rules {
+		if s.decide(r, other).Action != d.Action {
+			return nil
+		}
+	}
+	refused := d.Action == Reject || d.Action == Tempfail
+	if !refused && !r.decided {
+		return nil
+	}
 	if d.Text != "" && s.explain(r) {
 		d = s.decide(r, rule)
 	}
-	if d.Action == Reject || d.Action == Tempfail {
-		s.record(r, rule, d, m)
+	s.record(r, rule, d, m)
+	if refused {
 		return reply(d)
 	}
-	if !later {
-		r.decision = d
-		s.record(r, rule, d, m)
-	}
+	r.decision = d
 	return nil
 }
 
@@ -363,7 +367,7 @@ func (s *session) EndOfMessage(m milter.Modifier) (resp *milter.Response, err er
 
 // open returns the rule for a recipient, and whether he is to be decided on at the end.
 func (s *session) open(r *recipient) (*Rule, bool) {
-	rule, _ := s.set.Rules.Match(&s.msg, r.address)
+	rule := s.set.Rules.Match(&s.msg, r.address)
 	return rule, !r.decided && (rule != nil || s.msg.DemandsTLS())
 }
 

@@ -326,6 +326,47 @@ func TestSessionHeaders(t *testing.T) {
 	}
 }
 
+// TestSessionForegone: a recipient that is refused whatever headers come is refused at
+// RCPT; one for whom a header makes a difference is not.
+func TestSessionForegone(t *testing.T) {
+	o := internet()
+	set := settings(t, o, Reject)
+	all := pattern(t, "*")
+	set.Rules = Rules{
+		{Line: 1, Sender: all, Recipient: all, SubjectTag: "[secure]", Minimum: ByDANE, Action: Reject},
+		{Line: 2, Sender: pattern(t, "*@legal.example.com"), Recipient: all, Minimum: Authenticated, Action: Reject},
+	}
+	m := start(t, set)
+	m.mail("a@legal.example.com", "")
+	m.rcpt("b@plain.example", "smtp", "plain.example", "550 5.7.10 mail to plain.example must not leave here without TLS to a server that proves who it is: it promises no TLS; plain.example: because")
+	m.rcpt("b@bogus.example", "smtp", "bogus.example", "451 4.4.3")
+	m.rcpt("b@sts.example", "smtp", "sts.example", "continue")
+	m.rcpt("b@dane.example", "smtp", "dane.example", "continue")
+	m.end("550 5.7.10 mail to sts.example must not leave here without TLS to a server that proves by DANE who it is", "Subject: [secure] x")
+	m.mail("a@legal.example.com", "")
+	m.rcpt("b@sts.example", "smtp", "sts.example", "continue")
+	m.end("accept", "Subject: x")
+	// Where it is a header only that a rule is for, nothing is waited for at RCPT.
+	asked := o.times("none.example")
+	m.mail("a@example.com", "")
+	m.rcpt("b@none.example", "smtp", "none.example", "continue")
+	if o.times("none.example") != asked {
+		t.Error("a verdict was waited for that may not be needed")
+	}
+	m.end("accept", "Subject: x")
+	// A rule that holds instead makes a difference.
+	set2 := *set
+	set2.Rules = Rules{set.Rules[0], set.Rules[1]}
+	set2.Rules[0].Action = Hold
+	m.server.SetSettings(&set2)
+	m.mail("a@legal.example.com", "")
+	m.rcpt("b@plain.example", "smtp", "plain.example", "continue")
+	mods := m.end("accept", "Subject: [secure]")
+	if len(mods) != 1 || mods[0].Type != milter.ActionQuarantine {
+		t.Errorf("modifications: %v", mods)
+	}
+}
+
 // TestSessionPrefetch: the verdicts of all mail that leaves are asked for ahead of time,
 // also where no rule looks at it, each once a message; or of none.
 func TestSessionPrefetch(t *testing.T) {
