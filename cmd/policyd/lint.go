@@ -15,6 +15,7 @@ func newLint(s streams) *cobra.Command {
 	var (
 		file   string
 		asJSON bool
+		probe  bool
 	)
 	cmd := &cobra.Command{
 		Use:   "lint DOMAIN",
@@ -24,7 +25,7 @@ DNSSEC signatures, TLSA records, MTA-STS, TLS reports, the MX prefix and the
 strict-TLS record. Says what is wrong, what it does to mail, and how to mend it. It
 works without a daemon.
 Exit codes: 0 no errors, 1 errors, 2 it could not be looked at, 3 usage.`,
-		Example: "  policyd lint example.com\n  policyd lint --json example.com",
+		Example: "  policyd lint example.com\n  policyd lint --probe --json example.com",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			d, err := nexthop.Parse(args[0])
@@ -35,7 +36,11 @@ Exit codes: 0 no errors, 1 errors, 2 it could not be looked at, 3 usage.`,
 			if err != nil {
 				return exit{exitUsage, err}
 			}
-			findings, err := daemon.Lint(cmd.Context(), cfg, daemon.Network{}, d)
+			look := daemon.Lint
+			if probe {
+				look = daemon.LintProbing
+			}
+			findings, err := look(cmd.Context(), cfg, daemon.Network{}, d)
 			if err != nil {
 				return exit{exitTemporary, err}
 			}
@@ -52,6 +57,7 @@ Exit codes: 0 no errors, 1 errors, 2 it could not be looked at, 3 usage.`,
 	}
 	configFlag(cmd, &file)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	cmd.Flags().BoolVar(&probe, "probe", false, "connect to the mail hosts, and look at their certificates")
 	return cmd
 }
 

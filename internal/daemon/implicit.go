@@ -7,15 +7,11 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"os"
-	"strings"
 	"sync"
 	"time"
 
 	"tlsverdict/internal/config"
 	"tlsverdict/internal/explain"
-	"tlsverdict/internal/fetch"
-	"tlsverdict/internal/gather"
 	"tlsverdict/internal/postfix"
 	"tlsverdict/internal/probe"
 	"tlsverdict/internal/resolve"
@@ -26,8 +22,6 @@ const (
 	ownTime = 4 * time.Second
 	// routesTime is how long what Postfix says of its settings holds.
 	routesTime = 5 * time.Minute
-	// helloTime is how long the first probe waits to learn the name of this host.
-	helloTime = 5 * time.Second
 )
 
 // ports has hosts probed on the port of implicit TLS. It implements socketmapd.Ports.
@@ -35,7 +29,7 @@ type ports struct {
 	port   uint16
 	client *probe.Client
 	prober *probe.Prober
-	host   postfix.Host
+	visits visitor
 }
 
 // newPorts returns nil where implicit TLS is off.
@@ -44,40 +38,18 @@ func newPorts(cfg *config.Config, through Network, r *resolve.Resolver, roots *x
 	if !i.On {
 		return nil
 	}
-	// A host's addresses and TLSA records are all that a probe needs.
-	g := &gather.Gatherer{Open: func() gather.Session { return r.Session() }, Log: log}
-	own := through.Own
-	if own == nil {
-		own = ownAddress
-	}
-	client := &probe.Client{
-		Facts: g.Facts, Guard: fetch.Guardian(cfg.MTASTS.AllowNetworks, i.Port), Own: own, Roots: roots,
-		Hello: cfg.Probe.Helo, Source: cfg.Probe.Source, DialContext: through.DialMail,
-	}
+	visits := visitor{cfg, through, r, roots, log}
+	client := visits.client(i.Port)
 	return &ports{
-		port: i.Port, client: client, host: through.machine(),
+		port: i.Port, client: client, visits: visits,
 		prober: probe.New(probe.Config{Probe: client.Probe, AtOnce: through.Probes, Random: rand.Float64, Log: log}),
 	}
 }
 
 // run probes until ctx ends.
 func (p *ports) run(ctx context.Context) {
-	if p.client.Hello == "" {
-		p.client.Hello = p.hello(ctx)
-	}
+	p.client.Hello = p.visits.helo(ctx)
 	p.prober.Run(ctx)
-}
-
-// hello is the name that mail servers know this host by: that of its Postfix, or its own.
-func (p *ports) hello(ctx context.Context) string {
-	ctx, cancel := context.WithTimeout(ctx, helloTime)
-	defer cancel()
-	if routes, err := p.host.Routes(ctx); err == nil && strings.Contains(routes.Name, ".") {
-		return routes.Name
-	}
-	// Without a name the client gives its address.
-	name, _ := os.Hostname()
-	return name
 }
 
 // ownAddress reports whether an address is one of this host's interfaces.

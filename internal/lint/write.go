@@ -74,7 +74,7 @@ func (r Result) WriteText(w io.Writer) error {
 		}
 		b.WriteString(title)
 		title = ""
-		fmt.Fprintf(&b, "  %-24s %s\n", e.Subject, join(e.Title, e.Detail))
+		fmt.Fprintf(&b, "  %-28s  %s\n", e.Subject, join(e.Title, e.Detail))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
