@@ -76,7 +76,11 @@ func (b box) setups() []setup {
 		split, unsplit := table, table
 		split.name, split.acts = "split", (*lab).some
 		unsplit.name, unsplit.acts = "unsplit", (*lab).some
-		return []setup{table, split, unsplit}
+		return []setup{
+			table, split, unsplit,
+			{name: "own", resolver: local, here: validates, dnssec: "validate", dane: "native", acts: (*lab).eximsOwn},
+			{name: "deceived", resolver: lying, dnssec: "validate", dane: "native", lies: liesToExim(), acts: (*lab).deceived},
+		}
 	case "postfix":
 	default:
 		return []setup{table}
