@@ -86,11 +86,12 @@ func TestOwner(t *testing.T) {
 	})
 }
 
-// TestHello: the name is that of Postfix, or of this host.
+// TestHello: the name is that of the settings, of Postfix, or of this host.
 func TestHello(t *testing.T) {
 	s := new(site)
-	p := &ports{host: s.host(t)}
-	if got := p.hello(t.Context()); got != "mail.example.com" {
+	machine := s.host(t)
+	v := visitor{cfg: config.Default(), through: Network{Postfix: &machine}}
+	if got := v.helo(t.Context()); got != "mail.example.com" {
 		t.Errorf("%q", got)
 	}
 	s.fails = true
@@ -98,8 +99,12 @@ func TestHello(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := p.hello(t.Context()); got != name {
+	if got := v.helo(t.Context()); got != name {
 		t.Errorf("%q, want %q", got, name)
+	}
+	v.cfg.Probe.Helo = "out.example.com"
+	if got := v.helo(t.Context()); got != "out.example.com" {
+		t.Errorf("%q", got)
 	}
 }
 
