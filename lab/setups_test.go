@@ -106,6 +106,7 @@ func (b box) setups() []setup {
 		{name: "forged", resolver: lying, dnssec: "validate", dane: "fingerprint", lies: []lie{flagged()}, more: forgetful, prints: true, acts: (*lab).forged},
 	}
 	if b.version() != "3.7" {
+		all = append(all, setup{name: "lint", resolver: local, here: validates, dnssec: "validate", dane: "native", acts: (*lab).linted})
 		all = append(all, setup{name: "tlsrpt", resolver: local, here: validates, dnssec: "validate", dane: "native", tlsrpt: true, acts: (*lab).reported})
 	}
 	return all
