@@ -20,7 +20,7 @@ import (
 type impactFlags struct {
 	file, state, html string
 	asJSON, asCSV     bool
-	noDNS, all        bool
+	noDNS, probe, all bool
 	most              int
 }
 
@@ -46,7 +46,9 @@ readable, 3 usage.`,
 	cmd.MarkFlagsMutuallyExclusive("json", "csv")
 	cmd.Flags().StringVar(&f.html, "html", "", "write a page into `file`, too")
 	cmd.Flags().StringVar(&f.state, "state", "", "keep verdicts in `file`, and go on from there next time")
+	cmd.Flags().BoolVar(&f.probe, "probe", false, "connect to the mail hosts of domains that are in doubt")
 	cmd.Flags().BoolVar(&f.noDNS, "no-dns", false, "count only; work no verdicts out")
+	cmd.MarkFlagsMutuallyExclusive("probe", "no-dns")
 	cmd.Flags().BoolVar(&f.all, "all", false, "show every domain that would wait, not the first forty")
 	cmd.Flags().IntVar(&f.most, "domains", 100_000, "work verdicts out for at most `n` domains, those with the most mail")
 	return cmd
@@ -68,6 +70,11 @@ func (f *impactFlags) run(ctx context.Context, logs []string, s streams) error {
 	rows := make([]impact.Row, 0, len(domains))
 	for _, domain := range domains {
 		rows = append(rows, c.Judge(domain, totals, ruled[domain]))
+	}
+	if f.probe {
+		if err := f.look(ctx, rows, ruled, s.err); err != nil {
+			return err
+		}
 	}
 	report := impact.NewReport(rows, totals, time.Now())
 	if err := f.write(report, s.out); err != nil {
@@ -113,6 +120,11 @@ func (f *impactFlags) rule(ctx context.Context, domains []string, ruled map[stri
 		}
 		return state.Save(domain, r, time.Now())
 	})
+	return f.interrupted(err)
+}
+
+// interrupted says what to do about work that was not done.
+func (f *impactFlags) interrupted(err error) error {
 	switch {
 	case errors.Is(err, context.Canceled) && f.state != "":
 		return exit{exitTemporary, fmt.Errorf("interrupted; the same command goes on from %s", f.state)}
@@ -122,6 +134,30 @@ func (f *impactFlags) rule(ctx context.Context, domains []string, ruled map[stri
 		return exit{exitTemporary, err}
 	}
 	return nil
+}
+
+// look has the hosts probed of domains whose mail is not known to have met the verdict.
+func (f *impactFlags) look(ctx context.Context, rows []impact.Row, ruled map[string]impact.Ruled, progress io.Writer) error {
+	cfg, err := daemon.LoadConfig(f.file)
+	if err != nil {
+		return exit{exitUsage, err}
+	}
+	place := make(map[string]int)
+	var doubtful []string
+	for i := range rows {
+		if rows[i].Doubtful() {
+			place[rows[i].Domain] = i
+			doubtful = append(doubtful, rows[i].Domain)
+		}
+	}
+	say, done := every(progress), 0
+	return f.interrupted(daemon.Showing(ctx, cfg, daemon.Network{}, doubtful, func(domain string, hosts []impact.Shown) error {
+		row := &rows[place[domain]]
+		row.Now, row.NowWhy = impact.Now(ruled[domain].Verdict, hosts)
+		done++
+		say("%d of %d domains probed", done, len(doubtful))
+		return nil
+	}))
 }
 
 func (f *impactFlags) write(r impact.Report, out io.Writer) error {

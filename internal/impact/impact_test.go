@@ -241,3 +241,41 @@ func TestState(t *testing.T) {
 		}
 	}
 }
+
+func TestNow(t *testing.T) {
+	sts := verdict.STS{Patterns: []string{"*.example.com"}}
+	good := Shown{Host: "mx.example.com", WebPKI: true}
+	dane := Shown{Host: "mx.example.com", DANE: true, Why: "self-signed"}
+	clear := Shown{Host: "mx.example.com", Failure: "it does not offer STARTTLS"}
+	away := Shown{Host: "mx2.example.com", Failure: "refused", Silent: true}
+	for _, c := range []struct {
+		v     verdict.Verdict
+		hosts []Shown
+		want  string
+	}{
+		{sts, []Shown{good}, "good mx.example.com"},
+		{sts, []Shown{clear, good}, "good mx.example.com"},
+		{sts, []Shown{dane}, "bad mx.example.com: self-signed"},
+		{sts, []Shown{{Host: "mx.example.net", WebPKI: true}}, "bad mx.example.net: it is not one of *.example.com"},
+		{sts, []Shown{clear, away}, "unknown not every mail host could be reached from here"},
+		{sts, nil, "unknown not every mail host could be reached from here"},
+		{verdict.WebPKI{Hosts: []string{"mx.example.com"}}, []Shown{good}, "good mx.example.com"},
+		{verdict.DANEOnly{}, []Shown{good}, "bad mx.example.com: no TLSA record matches its certificate"},
+		{verdict.DANEOnly{}, []Shown{dane}, "good mx.example.com"},
+		{verdict.Encrypt{}, []Shown{dane}, "good mx.example.com"},
+		{verdict.Encrypt{}, []Shown{clear}, "bad mx.example.com: it does not offer STARTTLS"},
+		{verdict.Fixed{Level: "secure"}, []Shown{dane}, "bad mx.example.com: self-signed"},
+		{verdict.Fixed{Level: "dane-only"}, []Shown{dane}, "good mx.example.com"},
+	} {
+		word, why := Now(c.v, c.hosts)
+		if got := word + " " + why; got != c.want {
+			t.Errorf("%T %v: %s, want %s", c.v, c.hosts, got, c.want)
+		}
+	}
+	if r := (Row{Verdict: "secure", Likely: 1}); !r.Doubtful() {
+		t.Error("likely is no doubt")
+	}
+	if r := (Row{Unknown: 1}); r.Doubtful() {
+		t.Error("a domain without a verdict is probed")
+	}
+}
