@@ -8,8 +8,8 @@ export CGO_ENABLED ?= 0
 
 .PHONY: build run test unit race lint lab setup toolchain differential fuzz bench bench-tables bench-peers bench-dnssec clean besieged siege soak
 
-build: ## the binary, static
-	$(GO) build -trimpath -o $(BIN)/policyd ./cmd/policyd
+build: ## the binaries, static
+	$(GO) build -trimpath -o $(BIN)/ ./cmd/policyd ./cmd/milter
 
 run: build ## the daemon with its embedded defaults
 	$(BIN)/policyd serve

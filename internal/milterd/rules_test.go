@@ -303,3 +303,54 @@ func TestWords(t *testing.T) {
 		t.Errorf("worst: %q", w.Text)
 	}
 }
+
+// FuzzHop: whatever an MTA says of a recipient, there is a next hop to judge, a reason why
+// there is none, or none because the mail stays here.
+func FuzzHop(f *testing.F) {
+	for _, seed := range [][3]string{
+		{"b@example.com", "smtp", "example.com"}, {"b@example.com", "relay", "[relay.example]:587, b.example"}, {"b@example.com", "esmtp", "a.example.:b.example."},
+		{"root", "", ""}, {"b@[192.0.2.1]", "smtp", "[IPv6:2001:db8::1]:25"}, {"@a,@b:c@d.example", "smtp", ""}, {"b@x", "smtp", "a..b"}, {"b@x.example", "tls26", "x.example:26"},
+	} {
+		f.Add(seed[0], seed[1], seed[2])
+	}
+	set := &Settings{LocalMailers: map[string]bool{"local": true}, LocalDomains: map[string]bool{"here.example": true}}
+	f.Fuzz(func(t *testing.T, address, mailer, host string) {
+		h := set.hop(envelope{address: address, told: mailer != "", mailer: mailer, host: host})
+		if found := len(h.dests) > 0 || h.literal; h.local == (found || h.err != nil) {
+			t.Errorf("%q by %q %q: %+v", address, mailer, host, h)
+		}
+		for _, d := range h.dests {
+			if d.Name == "" || d.Port == 0 {
+				t.Errorf("%q: %+v", host, d)
+			}
+		}
+		if text := line("%s", h.text); strings.ContainsAny(text, "\r\n\x00") || len(text) > maxText {
+			t.Errorf("text %q", text)
+		}
+	})
+}
+
+// FuzzHeaders: whatever stands in a header, a rule on a header that the message has not
+// is not met, and what the end of the headers settles stays settled.
+func FuzzHeaders(f *testing.F) {
+	for _, seed := range [][2]string{
+		{"Subject", "=?utf-8?B?W3NlY3VyZV0=?="}, {"Subject", "=?x?Q?=?="}, {"X-Require-TLS", "yes"}, {"TLS-Required", "No"}, {"subject", "a\r\n [Secure]"}, {"Subject", "\xff[SECURE]"},
+	} {
+		f.Add(seed[0], seed[1])
+	}
+	f.Fuzz(func(t *testing.T, name, value string) {
+		rs := rules(t)
+		m := &Message{Sender: "a@example.com", Authenticated: true}
+		rs.See(m, name, value)
+		m.Complete = true
+		r := rs.Match(m, "b@example.com")
+		switch {
+		case r == nil:
+		case r.HeaderName != "" && !strings.EqualFold(name, r.HeaderName), r.SubjectTag != "" && !strings.EqualFold(name, "Subject"):
+			t.Errorf("%q: %q meets rule %d", name, value, r.Line)
+		}
+		if m.TLSOptional() && !strings.EqualFold(strings.Trim(unfold(value), " \t"), "no") {
+			t.Errorf("%q: %q makes TLS optional", name, value)
+		}
+	})
+}
