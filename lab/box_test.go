@@ -16,9 +16,10 @@ import (
 // box is the machine that one mail server runs on: a root directory and a network
 // namespace. All that is the same for every mail server is done here.
 type box struct {
-	name string // "postfix-3.10"
-	root string // seen from outside
-	mta  namespace
+	name  string // "postfix-3.10"
+	label string // of one of several machines with that program
+	root  string // seen from outside
+	mta   namespace
 }
 
 // server and version are the two halves of the name.

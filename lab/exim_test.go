@@ -105,6 +105,9 @@ func (x exim) install(ctx context.Context, s setup) error {
 		files["etc/exim4/exim4.conf.template"] = intoTemplate(string(template))
 	default:
 		files["etc/exim4/exim4.conf"] = eximConf
+		if s.implicit {
+			files["etc/exim4/exim4.conf"] = "TLSVERDICT_SMTPS = yes\n" + eximConf
+		}
 		return x.write(files)
 	}
 	files["etc/exim4/update-exim4.conf.conf"] = fmt.Sprintf(debianConf, s.name == "split")

@@ -47,24 +47,26 @@ func TestLab(t *testing.T) {
 		return
 	}
 	shell, setupOfShell, _ := strings.Cut(os.Getenv("TLSVERDICT_LAB_SHELL"), "/")
-	boxes, programs := setUp(t, shell)
-	outcomes := new(page)
-	t.Cleanup(func() { // when all mail servers are through
-		if shell == "" {
-			outcomes.compare(t)
-		}
-	})
+	site, boxes := setUp(t, shell)
+	if shell != "" {
+		newLab(t, site, boxes[0]).shell(t, setupOfShell)
+		return
+	}
+	t.Cleanup(func() { site.page.compare(t) }) // when all mail servers are through
 	for _, b := range boxes {
-		if shell != "" {
-			newLab(t, b, programs).shell(t, setupOfShell)
-			continue
-		}
 		t.Run(b.name, func(t *testing.T) {
 			t.Parallel()
-			l := newLab(t, b, programs)
-			l.page = outcomes
+			var shared *lab
 			for _, s := range b.setups() {
+				if shared == nil && !s.alone {
+					shared = newLab(t, site, b)
+				}
 				t.Run(s.name, func(t *testing.T) {
+					l := shared
+					if s.alone {
+						t.Parallel()
+						l = newLab(t, site, box{name: b.name, label: "-" + s.name, root: b.root})
+					}
 					l.start(t, s)
 					s.acts(l, t)
 				})
@@ -73,10 +75,16 @@ func TestLab(t *testing.T) {
 	}
 }
 
-// setUp removes what dead runs left, has lab/setup make the roots, and copies
-// them, and builds our programs: what it returns is ours alone. A version that is not
-// empty is the only one wanted.
-func setUp(t *testing.T, version string) (boxes []box, programs string) {
+// site is what all labs of a run share.
+type site struct {
+	dir      string // ours alone
+	programs string // the directory of our own ones
+	page     *page
+}
+
+// setUp removes what dead runs left, has lab/setup make the roots, and builds our
+// programs. A version that is not empty is the only one wanted.
+func setUp(t *testing.T, version string) (site, []box) {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Fatal("the lab needs root, for network namespaces and chroots: run make test as root, or leave TLSVERDICT_LAB unset")
@@ -84,6 +92,12 @@ func setUp(t *testing.T, version string) (boxes []box, programs string) {
 	roots, err := rootsOf(t.Context())
 	if err != nil {
 		t.Fatal(err)
+	}
+	boxes := slices.DeleteFunc(roots, func(b box) bool {
+		return newMailServer(b) == nil || version != "" && version != b.version()
+	})
+	if len(boxes) == 0 {
+		t.Fatalf("no mail server here has the version %q", version)
 	}
 	if err := removeStale(t.Context()); err != nil {
 		t.Fatal(err)
@@ -97,24 +111,11 @@ func setUp(t *testing.T, version string) (boxes []box, programs string) {
 			t.Error(err)
 		}
 	})
-	for _, kept := range roots {
-		b := box{name: kept.name, root: filepath.Join(dir, kept.name)}
-		if newMailServer(b) == nil || version != "" && version != b.version() {
-			continue
-		}
-		if _, err := command(t.Context(), "cp", "-a", kept.root, b.root); err != nil {
-			t.Fatal(err)
-		}
-		boxes = append(boxes, b)
-	}
-	if len(boxes) == 0 {
-		t.Fatalf("no mail server here has the version %q", version)
-	}
-	programs = filepath.Join(dir, "bin")
-	if err := errors.Join(build(t.Context(), programs), dependOnSources("..")); err != nil {
+	s := site{dir: dir, programs: filepath.Join(dir, "bin"), page: new(page)}
+	if err := errors.Join(build(t.Context(), s.programs), dependOnSources("..")); err != nil {
 		t.Fatal(err)
 	}
-	return boxes, programs
+	return s, boxes
 }
 
 // rootsOf has lab/setup make the roots of these names, or all, and returns them:
@@ -141,12 +142,17 @@ func command(ctx context.Context, args ...string) (string, error) {
 	return string(out), err
 }
 
-// newLab brings one mail server's internet up, and takes it down when the test ends.
-// Of the machine it only installs the programs: start runs them.
-func newLab(t *testing.T, b box, programs string) *lab {
+// newLab copies a root, and brings one mail server's internet up, until the test ends.
+// Of the machine it only installs our programs: start runs everything.
+func newLab(t *testing.T, s site, kept box) *lab {
 	t.Helper()
 	ctx := t.Context()
-	l := &lab{box: b}
+	b := kept
+	b.root = filepath.Join(s.dir, kept.name+kept.label)
+	if _, err := command(ctx, "cp", "-a", kept.root, b.root); err != nil {
+		t.Fatal(err)
+	}
+	l := &lab{box: b, page: s.page}
 	var err error
 	if l.ca, err = newAuthorities(); err != nil {
 		t.Fatal(err)
@@ -154,7 +160,7 @@ func newLab(t *testing.T, b box, programs string) *lab {
 	if l.internet, err = readInternet("testdata/internet.txtar", l.ca); err != nil {
 		t.Fatal(err)
 	}
-	l.mta, l.net, err = newNamespaces(ctx, b.name)
+	l.mta, l.net, err = newNamespaces(ctx, b.name+b.label)
 	t.Cleanup(func() { l.removeNamespaces(t) })
 	if err != nil {
 		t.Fatal(err)
@@ -165,7 +171,7 @@ func newLab(t *testing.T, b box, programs string) *lab {
 	l.policyd = &policyd{box: l.box}
 	err = errors.Join(l.dns.sign(ctx, l.internet), l.dns.configure(l.internet),
 		l.write(map[string]string{"etc/ssl/certs/ca-certificates.crt": l.ca.trusted.pem()}),
-		l.installPrograms(programs))
+		l.installPrograms(s.programs))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,9 +191,13 @@ func (l *lab) removeNamespaces(t *testing.T) {
 func (l *lab) serveMail(t *testing.T) {
 	t.Helper()
 	for _, h := range l.internet.hosts {
-		if h.described != "down" {
-			go h.serve(l.listen(t, h.ipv4(), "25"))
-			go h.serve(l.listen(t, h.ipv6(), "25"))
+		for _, address := range []string{h.ipv4(), h.ipv6()} {
+			if h.described != "down" {
+				go h.serve(l.listen(t, address, "25"))
+			}
+			if h.implicit {
+				go h.serve(l.listen(t, address, "26"))
+			}
 		}
 	}
 }

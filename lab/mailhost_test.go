@@ -21,9 +21,10 @@ type mailHost struct {
 	kind        string // of certificate: trusted, self-signed, misnamed, private
 	certificate tls.Certificate
 	described   string // its behaviour in testdata/internet.txtar
+	implicit    bool   // it listens on port 26 as well, where TLS comes first
 
 	mu        sync.Mutex
-	behaviour string // starttls, cleartext, tempfail, down
+	behaviour string // starttls, cleartext, tempfail, down; resets: that port 26 does to all who come
 	seen      []sighting
 	lines     []string // a transcript for failed tests
 }
@@ -35,11 +36,15 @@ type sighting struct {
 	delivered bool   // false: RCPT only
 	version   uint16 // tls.VersionTLS13, ...
 	sni       string // lower case
+	port      string // it came to
 	message   string // what was delivered
 }
 
 func newMailHost(name, certificate string, behaviour []string, ca authorities) (*mailHost, error) {
 	h := &mailHost{name: name, kind: certificate, described: "starttls"}
+	if i := slices.Index(behaviour, "port26"); i >= 0 {
+		h.implicit, behaviour = true, slices.Delete(slices.Clone(behaviour), i, i+1)
+	}
 	if len(behaviour) > 0 {
 		h.described = behaviour[0]
 	}
@@ -111,7 +116,8 @@ func (h *mailHost) serve(l net.Listener) {
 		go func() {
 			defer c.Close()
 			s := session{host: h, conn: c, in: bufio.NewReader(c)}
-			h.tell("session from %s ended: %v", c.RemoteAddr(), s.run())
+			_, s.port, _ = net.SplitHostPort(c.LocalAddr().String())
+			h.tell("session from %s to port %s ended: %v", c.RemoteAddr(), s.port, s.run())
 		}()
 	}
 }
@@ -120,6 +126,7 @@ func (h *mailHost) serve(l net.Listener) {
 type session struct {
 	host       *mailHost
 	conn       net.Conn
+	port       string
 	in         *bufio.Reader
 	state      tls.ConnectionState
 	recipients []string
@@ -129,6 +136,14 @@ type session struct {
 func (s *session) run() error {
 	if err := s.conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		return err
+	}
+	if s.port == "26" {
+		if s.host.behaves() == "resets" {
+			return s.conn.(*net.TCPConn).SetLinger(0) // closing it then sends a reset
+		}
+		if err := s.handshake(); err != nil {
+			return err
+		}
 	}
 	s.say("220 %s ESMTP", s.host.name)
 	for {
@@ -181,6 +196,10 @@ func (s *session) startTLS() error {
 		return nil
 	}
 	s.say("220 2.0.0 go ahead")
+	return s.handshake()
+}
+
+func (s *session) handshake() error {
 	conn := tls.Server(s.conn, &tls.Config{Certificates: []tls.Certificate{s.host.certificate}})
 	if err := conn.Handshake(); err != nil {
 		return err
@@ -203,7 +222,7 @@ func (s *session) recipient(argument string) {
 }
 
 func (s *session) note(what sighting) {
-	what.version, what.sni = s.state.Version, strings.ToLower(s.state.ServerName)
+	what.version, what.sni, what.port = s.state.Version, strings.ToLower(s.state.ServerName), s.port
 	s.host.note(what)
 	s.host.tell("recipient %s, delivered=%v, TLS version %#x", what.recipient, what.delivered, what.version)
 }

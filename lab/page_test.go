@@ -52,8 +52,8 @@ func rows() []row {
 		r := row{name: s.name, title: s.title, verdict: strings.Join(s.verdict, " / "), cells: byServer{}, notes: s.notes}
 		for _, b := range sixServers() {
 			r.cells[b.name] = shown(s.ends.of(b))
-			if s.later != nil && s.later.of(b) != s.ends.of(b) {
-				r.cells[b.name] += ", then " + shown(s.later.of(b))
+			if later := s.later.of(b); later != "" && later != s.ends.of(b) {
+				r.cells[b.name] += ", then " + shown(later)
 			}
 		}
 		all = append(all, r)
@@ -66,8 +66,11 @@ func rows() []row {
 func shown(ends string) string {
 	var words []string
 	for end := range strings.SplitSeq(ends, "; ") {
-		if protection, _, taken := taker(end); taken {
+		if protection, host, taken := taker(end); taken {
 			end = protection
+			if strings.HasSuffix(host, ":26") {
+				end += " on port 26"
+			}
 		}
 		words = append(words, end)
 	}
@@ -239,7 +242,7 @@ func masks() []mask {
 		// Postfix cuts the text off, at what depends on the number of the key.
 		{regexp.MustCompile(`bad signature: key .*`), "bad signature ..."},
 		// The setup, in the local part of the recipient.
-		{regexp.MustCompile(`([\w-]+)\.(table|milter)@`), "$1@"},
+		{regexp.MustCompile(`([\w-]+)\.(table|milter|implicit)@`), "$1@"},
 	}
 }
 

@@ -76,6 +76,9 @@ func (p postfix) install(_ context.Context, s setup) error {
 	if s.milter {
 		files = append(files, "postfix/main.cf-milter")
 	}
+	if s.implicit {
+		files = append(files, "postfix/main.cf-implicit-tls")
+	}
 	main := mainCF
 	for _, file := range files {
 		text, err := contrib(file)
@@ -92,6 +95,9 @@ func (p postfix) install(_ context.Context, s setup) error {
 		return err
 	}
 	master := string(dist) + fmt.Sprintf(otherTransports, alias)
+	if s.implicit {
+		master += services(main)
+	}
 	if s.unchrooted {
 		main = otherMap(main, "socketmap:unix:/run/tlsverdict/policyd.sock:", policies)
 		master = unchrooted(master)
@@ -124,6 +130,13 @@ func withSettings(main, file string) string {
 		}
 	}
 	return b.String() + file
+}
+
+// services returns the lines for master.cf that a file for main.cf has in comments, at
+// its end.
+func services(main string) string {
+	_, lines, _ := strings.Cut(main, "master.cf, without the \"#\"; the fifth column as that of smtp:\n")
+	return strings.ReplaceAll("\n"+lines, "\n#", "\n")
 }
 
 // otherMap takes that one of the maps of a file which is commented out and begins

@@ -25,6 +25,9 @@ type setup struct {
 	unchrooted bool
 	tlsrpt     bool // it reports what it sends (RFC 8460), from 3.10 on
 	milter     bool // mail passes through the milter first
+	implicit   bool // it asks for transports, and knows the one for port 26
+	shown      bool // docs/mta-outcomes.md has what it comes to
+	alone      bool // it takes long, and has a machine of its own beside the others
 	acts       func(*lab, *testing.T)
 }
 
@@ -54,6 +57,13 @@ min_ttl = "1s"
 max_ttl = "2s"
 `
 
+// implicitTLS has policyd look for TLS on port 26. That is no key of [postfix], which
+// this comes behind.
+const implicitTLS = `
+[signals]
+implicit_tls = "on"
+`
+
 // What policyd finds out about Postfix's resolver, with dane = "auto", and about its
 // own.
 const (
@@ -69,15 +79,20 @@ const (
 // breadth. The others differ in how they enforce a verdict, not in how policyd finds
 // it.
 func (b box) setups() []setup {
-	table := setup{name: "table", resolver: local, here: validates, dnssec: "validate", dane: "native", acts: (*lab).table}
+	table := setup{name: "table", resolver: local, here: validates, dnssec: "validate", dane: "native", alone: true, shown: true, acts: (*lab).table}
+	implicit := setup{
+		name: "implicit", resolver: local, here: validates, dnssec: "validate", dane: "native", more: implicitTLS,
+		implicit: true, alone: true, shown: true, acts: (*lab).implicitly,
+	}
 	switch b.server() {
 	case "exim":
+		implicit.more += "implicit_tls_own = []\n" // there is no Postfix to ask
 		// Debian's configuration, put together from many files or from one.
 		split, unsplit := table, table
-		split.name, split.acts = "split", (*lab).some
-		unsplit.name, unsplit.acts = "unsplit", (*lab).some
+		split.name, split.alone, split.shown, split.acts = "split", false, false, (*lab).some
+		unsplit.name, unsplit.alone, unsplit.shown, unsplit.acts = "unsplit", false, false, (*lab).some
 		return []setup{
-			table, split, unsplit,
+			table, implicit, split, unsplit,
 			{name: "own", resolver: local, here: validates, dnssec: "validate", dane: "native", acts: (*lab).eximsOwn},
 			{name: "deceived", resolver: lying, dnssec: "validate", dane: "native", lies: liesToExim(), acts: (*lab).deceived},
 		}
@@ -86,8 +101,6 @@ func (b box) setups() []setup {
 		return []setup{table}
 	}
 	all := []setup{
-		table,
-		{name: "milter", resolver: local, here: validates, dnssec: "validate", dane: "native", milter: true, acts: (*lab).filtered},
 		// A validating resolver on the mail server.
 		{name: "native", resolver: local, here: validates, dnssec: "validate", dane: "native", acts: (*lab).everything},
 		{name: "auto-native", resolver: local, here: validates, dnssec: "validate", dane: "auto", says: saysNative, acts: (*lab).dane},
@@ -105,6 +118,8 @@ func (b box) setups() []setup {
 		{name: "unsigned", resolver: lying, dnssec: "validate", dane: "fingerprint", lies: []lie{unsigned(".")}, more: forgetful, prints: true, says: saysUnsigned, acts: (*lab).stripped},
 		{name: "forged", resolver: lying, dnssec: "validate", dane: "fingerprint", lies: []lie{flagged()}, more: forgetful, prints: true, acts: (*lab).forged},
 	}
+	filtered := setup{name: "milter", resolver: local, here: validates, dnssec: "validate", dane: "native", milter: true, shown: true, acts: (*lab).filtered}
+	all = append(all, table, filtered, implicit)
 	if b.version() != "3.7" {
 		all = append(all, setup{name: "lint", resolver: local, here: validates, dnssec: "validate", dane: "native", acts: (*lab).linted})
 		all = append(all, setup{name: "tlsrpt", resolver: local, here: validates, dnssec: "validate", dane: "native", tlsrpt: true, acts: (*lab).reported})

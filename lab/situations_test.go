@@ -81,7 +81,7 @@ func (s situation) permits(i int, end string) error {
 		return fmt.Errorf("the mail should wait, and is %s", end)
 	case !taken:
 		return fmt.Errorf("no such end as %q", end)
-	case !slices.Contains(s.by, host):
+	case !slices.Contains(s.by, strings.TrimSuffix(host, ":26")):
 		return fmt.Errorf("%s is none of the hosts that may take it", host)
 	}
 	protections := []string{"", authenticated, encrypted, clear} // in the order of need
@@ -100,7 +100,35 @@ func (s situation) need(i int) need {
 
 // situations are the rows, in the order of the page.
 func situations() []situation {
-	return slices.Concat(situationsDANE(), situationsSTS(), situationsOthers(), situationsShared(), situationsStripped(), situationsOutage(), one(requireTLS()))
+	return slices.Concat(situationsDANE(), situationsSTS(), situationsOthers(), situationsShared(), situationsStripped(), situationsOutage(), situationsImplicit(), one(requireTLS()))
+}
+
+// situationsImplicit are about MX hosts that promise TLS on port 26 by their names,
+// smtps-*. Sendmail cannot begin with TLS: it goes to port 25, by the same verdict.
+func situationsImplicit() []situation {
+	row := func(name, title, source string) situation {
+		domain := strings.ReplaceAll(name, "-", "") + ".example"
+		s := situation{
+			name: name, title: "an MX name that begins with `smtps-`: " + title, when: "implicit", to: one(domain),
+			verdict: one(source), needs: one(authenticity), by: one("smtps-mx." + domain),
+		}
+		s.ends = everywhere(to(authenticated, s.by[0]))
+		return s
+	}
+	const prefix, dane = "secure by prefix", "dane-only by dane"
+	good, signed := row("port26", "TLS on port 26, and the certificate is good", prefix), row("port26-dane", "TLS on port 26, and DANE", dane)
+	for _, s := range []situation{good, signed} {
+		for _, server := range []string{"postfix", "exim"} {
+			s.ends[server] = to(authenticated, s.by[0]+":26")
+		}
+	}
+	closed, self := row("port26-closed", "nothing on port 26", prefix), row("port26-self", "TLS on port 26, and a self-signed certificate there and on port 25", prefix)
+	self.needs, self.ends = nil, everywhere(waits)
+	reset := row("port26-reset", "TLS on port 26 was good, and is reset now", prefix)
+	on25 := to(authenticated, reset.by[0])
+	reset.ends = byServer{"postfix": waits, "exim": waits, "": on25}
+	reset.later = byServer{"postfix": on25, "exim": on25}
+	return []situation{good, signed, closed, self, reset}
 }
 
 // requireTLS is a message that must have TLS on its whole way (RFC 8689). A mail server
@@ -327,7 +355,7 @@ func TestSituations(t *testing.T) {
 		}
 		for _, m := range sixServers() {
 			for _, ends := range []string{s.ends.of(m), s.later.of(m)} {
-				if ends == "" && s.later == nil {
+				if ends == "" && s.later.of(m) == "" && s.ends.of(m) != "" {
 					continue
 				}
 				each := strings.Split(ends, "; ")
