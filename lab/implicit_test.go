@@ -13,7 +13,7 @@ const looks = time.Minute + patience
 // implicitly has TLS used on port 26 where policyd has found it good; then the
 // port is reset by somebody on the way.
 func (l *lab) implicitly(t *testing.T) {
-	rows := situationsImplicit()
+	rows := during("implicit", nil)
 	resets := slices.IndexFunc(rows, func(s situation) bool { return s.name == "port26-reset" })
 	for _, s := range rows {
 		want := "NOTFOUND"
@@ -27,6 +27,11 @@ func (l *lab) implicitly(t *testing.T) {
 
 	l.awaitTransport(t, rows[resets].to[0], "NOTFOUND")
 	l.again(t, "implicit")
+
+	l.policyd.kill(t)
+	l.act(t, "implicit-down")
+	l.policyd.start(t.Context(), t)
+	l.again(t, "implicit-down")
 }
 
 // begunWithTLS reports whether the mail server has a setup in which it begins with TLS.

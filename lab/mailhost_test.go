@@ -139,6 +139,9 @@ func (s *session) run() error {
 	}
 	if s.port == "26" {
 		if s.host.behaves() == "resets" {
+			if _, err := s.in.Peek(1); err != nil { // the client begins with TLS
+				return err
+			}
 			return s.conn.(*net.TCPConn).SetLinger(0) // closing it then sends a reset
 		}
 		if err := s.handshake(); err != nil {

@@ -232,8 +232,8 @@ func masks() []mask {
 		{regexp.MustCompile(`^[\d-]{10} [\d:.]+ (\[\d+\] )?`), ""},
 		{regexp.MustCompile(`^([\w/-]+)\[\d+\]: `), "$1: "},
 		{regexp.MustCompile(`(^|: )(NOQUEUE|[0-9A-F]{5,}|[0-9A-Za-z]{14}|[0-9A-Za-z]{6}-[0-9A-Za-z]{6,11}-[0-9A-Za-z]{2,4}):? `), "$1"},
-		// Addresses and ports of this side.
-		{regexp.MustCompile(`\[[0-9a-fA-F:.]+\](:\d+)?`), "[ADDRESS]"},
+		// Addresses.
+		{regexp.MustCompile(`\[[0-9a-fA-F:.]+\]`), "[ADDRESS]"},
 		{regexp.MustCompile(`\b(198\.51\.100|192\.0\.2)\.\d+\b`), "ADDRESS"},
 		// What took how long; how TLS was negotiated.
 		{regexp.MustCompile(` (x?delays?|QT|DT|RT)=[\d.:/+sm]+,?`), ""},
@@ -268,7 +268,7 @@ func normal(lines []string) []string {
 
 func TestNormal(t *testing.T) {
 	for line, want := range map[string]string{
-		"Nov 23 13:12:01 mta postfix/smtp[7]: 4B1C2D3E4F: to=<a.table@a.example>, relay=mx.a.example[198.51.100.11]:25, delay=0.05, delays=0.01/0/0.04/0, dsn=2.0.0, status=sent (250 2.0.0 stored)": "postfix/smtp: to=<a@a.example>, relay=mx.a.example[ADDRESS], dsn=2.0.0, status=sent (250 2.0.0 stored)",
+		"Nov 23 13:12:01 mta postfix/smtp[7]: 4B1C2D3E4F: to=<a.table@a.example>, relay=mx.a.example[198.51.100.11]:25, delay=0.05, delays=0.01/0/0.04/0, dsn=2.0.0, status=sent (250 2.0.0 stored)": "postfix/smtp: to=<a@a.example>, relay=mx.a.example[ADDRESS]:25, dsn=2.0.0, status=sent (250 2.0.0 stored)",
 	} {
 		if got := normal([]string{line, line}); len(got) != 1 || got[0] != want {
 			t.Errorf("normal(%q)\n= %q\nwant %q", line, got, want)

@@ -39,7 +39,7 @@ ca_file = "/etc/ssl/certs/ca-certificates.crt"
 [signals]
 txt = "enforce"
 rr = "enforce"
-
+%s
 [log]
 level = "debug"
 

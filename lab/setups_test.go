@@ -18,6 +18,7 @@ type setup struct {
 	dnssec   string // [dns] dnssec
 	dane     string // [postfix] dane
 	more     string // more of policyd.toml
+	signals  string // more of its [signals]
 	lies     []lie  // what the liar says from the start on
 	prints   bool   // policyd tells Postfix the fingerprints of DANE, and does not leave DANE to it
 	says     string // a regular expression that policyd's log matches: what it found out
@@ -57,13 +58,6 @@ min_ttl = "1s"
 max_ttl = "2s"
 `
 
-// implicitTLS has policyd look for TLS on port 26. That is no key of [postfix], which
-// this comes behind.
-const implicitTLS = `
-[signals]
-implicit_tls = "on"
-`
-
 // What policyd finds out about Postfix's resolver, with dane = "auto", and about its
 // own.
 const (
@@ -81,12 +75,12 @@ const (
 func (b box) setups() []setup {
 	table := setup{name: "table", resolver: local, here: validates, dnssec: "validate", dane: "native", alone: true, shown: true, acts: (*lab).table}
 	implicit := setup{
-		name: "implicit", resolver: local, here: validates, dnssec: "validate", dane: "native", more: implicitTLS,
+		name: "implicit", resolver: local, here: validates, dnssec: "validate", dane: "native", signals: `implicit_tls = "on"`,
 		implicit: true, alone: true, shown: true, acts: (*lab).implicitly,
 	}
 	switch b.server() {
 	case "exim":
-		implicit.more += "implicit_tls_own = []\n" // there is no Postfix to ask
+		implicit.signals += "\nimplicit_tls_own = []" // there is no Postfix to ask
 		// Debian's configuration, put together from many files or from one.
 		split, unsplit := table, table
 		split.name, split.alone, split.shown, split.acts = "split", false, false, (*lab).some
@@ -169,7 +163,7 @@ func (l *lab) clean() error {
 	}
 	return errors.Join(err, l.write(map[string]string{
 		"etc/resolv.conf":             resolvConf,
-		"etc/tlsverdict/policyd.toml": fmt.Sprintf(policydConf, sockets, l.setup.dnssec, l.setup.dane, l.setup.more),
+		"etc/tlsverdict/policyd.toml": fmt.Sprintf(policydConf, sockets, l.setup.dnssec, l.setup.dane, l.setup.more, l.setup.signals),
 	}))
 }
 

@@ -128,7 +128,11 @@ func situationsImplicit() []situation {
 	on25 := to(authenticated, reset.by[0])
 	reset.ends = byServer{"postfix": waits, "exim": waits, "": on25}
 	reset.later = byServer{"postfix": on25, "exim": on25}
-	return []situation{good, signed, closed, self, reset}
+	// Postfix asks for a transport when a mail comes in.
+	down := row("port26-down", "policyd is down", prefix)
+	down.when = "implicit-down"
+	down.ends, down.later = byServer{"postfix": "refused 451 4.3.0", "": waits}, byServer{"exim": on25, "sendmail": on25}
+	return []situation{good, signed, closed, self, reset, down}
 }
 
 // requireTLS is a message that must have TLS on its whole way (RFC 8689). A mail server
