@@ -131,7 +131,8 @@ func situationsImplicit() []situation {
 	// Postfix asks for a transport when a mail comes in.
 	down := row("port26-down", "policyd is down", prefix)
 	down.when = "implicit-down"
-	down.ends, down.later = byServer{"postfix": "refused 451 4.3.0", "": waits}, byServer{"exim": on25, "sendmail": on25}
+	taken := to(authenticated, down.by[0])
+	down.ends, down.later = byServer{"postfix": "refused 451 4.3.0", "": waits}, byServer{"exim": taken, "sendmail": taken}
 	return []situation{good, signed, closed, self, reset, down}
 }
 
