@@ -117,6 +117,7 @@ func report() Report {
 	rows := []Row{
 		{Domain: "good.example", Sent: 90, Verified: 90, Verdict: "dane-only", Source: "dane", Pass: 90},
 		{Domain: "=cmd.example", Sent: 10, Clear: 10, Verdict: "secure", Source: "mta-sts", Wait: 10, Why: `a <b> & "c"`, Now: "bad", NowWhy: "no STARTTLS"},
+		{Domain: "later.example", Sent: 0, Verdict: "secure", Now: Bad, NowWhy: "expired"},
 		{Domain: "dark.example", Sent: 1, Encrypted: 1, Verdict: "dane", Source: "dane", Unknown: 1, Why: "nobody looked"},
 	}
 	return NewReport(rows, maillog.Totals{Lines: 1000, Cut: 1, Deliveries: [3]int64{100, 1, 0}, TLSLogged: [3]bool{true, false, false}}, now)
@@ -137,8 +138,8 @@ func TestReport(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"101 messages to 3 domains, from 1000 lines", "90 verified (89.1 %), 1 encrypted (1.0 %), 10 clear (9.9 %)",
-		"90 pass (89.1 %), 10 wait (9.9 %), 1 unknown (1.0 %)", "=cmd.example", "a probe now: bad, no STARTTLS", "and 1 more",
+		"101 messages to 4 domains, from 1000 lines", "90 verified (89.1 %), 1 encrypted (1.0 %), 10 clear (9.9 %)",
+		"90 pass (89.1 %), 10 wait (9.9 %), 1 unknown (1.0 %)", "=cmd.example", "a probe now: bad, no STARTTLS", "and 2 more",
 	} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("no %q in\n%s", want, &text)
@@ -148,7 +149,7 @@ func TestReport(t *testing.T) {
 		t.Errorf("too much in\n%s", &text)
 	}
 	text.Reset()
-	if err := NewReport(r.Rows[2:], full(), now).WriteText(&text, 0); err != nil || !strings.Contains(text.String(), "no mail would have waited") {
+	if err := NewReport([]Row{{Domain: "good.example", Sent: 1, Verdict: "none", Pass: 1}}, full(), now).WriteText(&text, 0); err != nil || !strings.Contains(text.String(), "no mail would have waited") {
 		t.Errorf("%v\n%s", err, &text)
 	}
 }
@@ -160,7 +161,7 @@ func TestFormats(t *testing.T) {
 		t.Fatal(err)
 	}
 	var back Report
-	if err := json.Unmarshal(b.Bytes(), &back); err != nil || len(back.Rows) != 3 || back.Rows[0] != r.Rows[0] || !back.Made.Equal(now) {
+	if err := json.Unmarshal(b.Bytes(), &back); err != nil || len(back.Rows) != 4 || back.Rows[0] != r.Rows[0] || !back.Made.Equal(now) {
 		t.Errorf("%v %+v", err, back)
 	}
 	b.Reset()
@@ -168,7 +169,7 @@ func TestFormats(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines, err := csv.NewReader(&b).ReadAll()
-	if err != nil || len(lines) != 4 || len(lines[0]) != 18 || lines[1][0] != "'=cmd.example" || lines[1][13] != "10" {
+	if err != nil || len(lines) != 5 || len(lines[0]) != 18 || lines[1][0] != "'=cmd.example" || lines[1][13] != "10" {
 		t.Errorf("%v %q", err, lines)
 	}
 	b.Reset()

@@ -31,7 +31,7 @@ type Report struct {
 func NewReport(rows []Row, totals maillog.Totals, made time.Time) Report {
 	r := Report{Made: made.UTC().Truncate(time.Second), Lines: totals.Lines, Remarks: remarks(totals), Rows: rows}
 	slices.SortStableFunc(r.Rows, func(a, b Row) int {
-		return cmp.Or(cmp.Compare(b.Wait, a.Wait), cmp.Compare(b.Unknown, a.Unknown), cmp.Compare(b.Sent, a.Sent), strings.Compare(a.Domain, b.Domain))
+		return cmp.Or(cmp.Compare(b.Wait, a.Wait), cmp.Compare(b.found(), a.found()), cmp.Compare(b.Unknown, a.Unknown), cmp.Compare(b.Sent, a.Sent), strings.Compare(a.Domain, b.Domain))
 	})
 	r.Sum.Domain = "all"
 	for _, row := range rows {
@@ -52,6 +52,14 @@ func NewReport(rows []Row, totals maillog.Totals, made time.Time) Report {
 		r.Sum.Unknown += row.Unknown
 	}
 	return r
+}
+
+// found is how much mail went to hosts that a probe has found bad since.
+func (r *Row) found() int64 {
+	if r.Now == Bad {
+		return r.Sent
+	}
+	return 0
 }
 
 func remarks(totals maillog.Totals) []string {
@@ -150,7 +158,7 @@ func (r Report) WriteText(w io.Writer, most int) error {
 	}
 	shown, left := 0, 0
 	for _, row := range r.Rows {
-		if row.Wait == 0 && (row.Unknown == 0 || row.Verdict == "") {
+		if row.Wait == 0 && row.Now != Bad && (row.Unknown == 0 || row.Verdict == "") {
 			continue
 		}
 		if shown++; shown > most {
