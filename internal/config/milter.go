@@ -62,8 +62,10 @@ type Require struct {
 	Line int
 	// Sender and Recipient are "*" where the file says nothing.
 	Sender, Recipient string
-	// Authenticated is nil where the file says nothing.
+	// Authenticated is nil where the file says nothing. User is the pattern of a login
+	// name, where * stands for any letters; Authenticated is then true. Empty: any.
 	Authenticated *bool
+	User          string
 	// HeaderName and HeaderValue are the parts of "Name: value".
 	HeaderName, HeaderValue string
 	SubjectTag              string
@@ -123,7 +125,7 @@ func requireKeys() []key[Require] {
 	return []key[Require]{
 		bind("require.sender", `"*"`, func(q *Require) *string { return &q.Sender }, oneLine),
 		bind("require.recipient", `"*"`, func(q *Require) *string { return &q.Recipient }, oneLine),
-		bind("require.authenticated", "", func(q *Require) **bool { return &q.Authenticated }, optional(boolean)),
+		{"require.authenticated", "", setAuthenticated},
 		{"require.header", "", setHeader},
 		bind("require.subject_tag", "", func(q *Require) *string { return &q.SubjectTag }, someText),
 		bind("require.minimum", "", func(q *Require) *string { return &q.Minimum },
@@ -323,11 +325,15 @@ func addressOrNone(v any) (postfixmap.Address, error) {
 	return address(v)
 }
 
-func optional[T any](parse func(any) (T, error)) func(any) (*T, error) {
-	return func(v any) (*T, error) {
-		t, err := parse(v)
-		return &t, err
+func setAuthenticated(q *Require, v any) error {
+	user, err := someText(v)
+	yes, isBool := v.(bool)
+	if err != nil && !isBool {
+		return errors.New(`want true, false, or the name of a login, such as "bob" or "legal-*"`)
 	}
+	yes = yes || !isBool
+	q.Authenticated, q.User = &yes, user
+	return nil
 }
 
 func someText(v any) (string, error) {

@@ -118,6 +118,8 @@ func TestMilterProblems(t *testing.T) {
 		"[[require]]\nminimum='dane'\n[[require]]\nminimum = 'tls'":    `milter.toml:4: require.minimum = "tls": want "encrypted" or "authenticated" or "dane"`,
 		"[[require]]\nminimum='dane'\nsendr='*'":                       `milter.toml:3: unknown key require.sendr; did you mean "sender"?`,
 		"[[require]]\nminimum='dane'\nheader='X-A'":                    `milter.toml:3: require.header = "X-A": want a header with its value, such as "X-Require-TLS: yes"; "*" in it stands for any letters`,
+		"[[require]]\nminimum='dane'\nauthenticated=3":                 `milter.toml:3: require.authenticated = 3: want true, false, or the name of a login, such as "bob" or "legal-*"`,
+		"[[require]]\nminimum='dane'\nauthenticated=''":                `milter.toml:3: require.authenticated = "": want true, false, or the name of a login, such as "bob" or "legal-*"`,
 		"[[require]]\nminimum='dane'\naction='annotate'":               `milter.toml:3: require.action = "annotate" needs the name of a header: annotate.header`,
 		"[annotate]\nheader = 'X Y'":                                   `milter.toml:2: annotate.header = "X Y": want the name of a header, such as "X-TLS-Verdict", or ""`,
 		"[dns]\ntimeout = '3s'":                                        `milter.toml:1: [dns] has no effect: milter.verdicts = "inet:127.0.0.1:8461" has policyd decide; "" decides here`,
@@ -132,6 +134,20 @@ func TestMilterProblems(t *testing.T) {
 		if !errors.As(err, &ps) || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%q:\n%v\nwant:\n%s", text, err, want)
 		}
+	}
+}
+
+// TestMilterLogins: whether a client logged in, and as whom.
+func TestMilterLogins(t *testing.T) {
+	m := mustParseMilter(t, "[[require]]\nminimum='dane'\nauthenticated=false\n[[require]]\nminimum='dane'\nauthenticated='legal-*'\n[[require]]\nminimum='dane'\n")
+	if q := m.Require[0]; q.Authenticated == nil || *q.Authenticated || q.User != "" {
+		t.Errorf("%+v", q)
+	}
+	if q := m.Require[1]; q.Authenticated == nil || !*q.Authenticated || q.User != "legal-*" {
+		t.Errorf("%+v", q)
+	}
+	if q := m.Require[2]; q.Authenticated != nil {
+		t.Errorf("%+v", q)
 	}
 }
 

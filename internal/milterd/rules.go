@@ -91,6 +91,9 @@ type Rule struct {
 	Line              int
 	Sender, Recipient Pattern
 	Login             Login
+	// User is the login name that the client must have; * stands for any letters, and
+	// capitals do not matter. Empty: any.
+	User string
 	// HeaderName and HeaderValue are a header that the message must have; in the
 	// value * stands for any letters. Empty: none.
 	HeaderName, HeaderValue string
@@ -108,8 +111,10 @@ type Rules []Rule
 type Message struct {
 	// Sender is the envelope sender without angle brackets; empty is the null one.
 	Sender string
-	// Authenticated says that the client logged in (SMTP AUTH).
+	// Authenticated says that the client logged in (SMTP AUTH), as User where the MTA
+	// tells.
 	Authenticated bool
+	User          string
 	// RequireTLS says that MAIL FROM had the REQUIRETLS parameter (RFC 8689 §4.1).
 	RequireTLS bool
 	// Complete says that all headers have been seen.
@@ -203,7 +208,7 @@ func (rs Rules) May(m *Message, recipient string) []*Rule {
 	var all []*Rule
 	for i := range rs {
 		r := &rs[i]
-		if !r.Sender.Match(m.Sender) || !r.Recipient.Match(recipient) || !r.loginMatches(m.Authenticated) {
+		if !r.Sender.Match(m.Sender) || !r.Recipient.Match(recipient) || !r.loginMatches(m) {
 			continue
 		}
 		if r.HeaderName == "" || m.seen[i] {
@@ -218,14 +223,17 @@ func (rs Rules) May(m *Message, recipient string) []*Rule {
 	return append(all, nil)
 }
 
-func (r *Rule) loginMatches(authenticated bool) bool {
+func (r *Rule) loginMatches(m *Message) bool {
+	if r.User != "" && (!m.Authenticated || !glob(strings.ToLower(r.User), strings.ToLower(m.User))) {
+		return false
+	}
 	switch r.Login {
 	case AnyLogin:
 		return true
 	case LoggedIn:
-		return authenticated
+		return m.Authenticated
 	case NotLoggedIn:
-		return !authenticated
+		return !m.Authenticated
 	}
 	panic(fmt.Sprintf("milterd: login condition %d", r.Login))
 }

@@ -308,8 +308,14 @@ func TestWords(t *testing.T) {
 // there is none, or none because the mail stays here.
 func FuzzHop(f *testing.F) {
 	for _, seed := range [][3]string{
-		{"b@example.com", "smtp", "example.com"}, {"b@example.com", "relay", "[relay.example]:587, b.example"}, {"b@example.com", "esmtp", "a.example.:b.example."},
-		{"root", "", ""}, {"b@[192.0.2.1]", "smtp", "[IPv6:2001:db8::1]:25"}, {"@a,@b:c@d.example", "smtp", ""}, {"b@x", "smtp", "a..b"}, {"b@x.example", "tls26", "x.example:26"},
+		{"b@example.com", "smtp", "example.com"},
+		{"b@example.com", "relay", "[relay.example]:587, b.example"},
+		{"b@example.com", "esmtp", "a.example.:b.example."},
+		{"root", "", ""},
+		{"b@[192.0.2.1]", "smtp", "[IPv6:2001:db8::1]:25"},
+		{"@a,@b:c@d.example", "smtp", ""},
+		{"b@x", "smtp", "a..b"},
+		{"b@x.example", "tls26", "x.example:26"},
 	} {
 		f.Add(seed[0], seed[1], seed[2])
 	}

@@ -75,9 +75,10 @@ func (s *session) MailFrom(from, args string, m milter.Modifier) (resp *milter.R
 	s.reset()
 	s.set = s.server.settings.Load()
 	s.server.counters.messages.Add(1)
+	user := m.Get(milter.MacroAuthAuthen)
 	s.msg = Message{
-		Sender:        from,
-		Authenticated: m.Get(milter.MacroAuthAuthen) != "" || m.Get(milter.MacroAuthType) != "",
+		Sender: from, User: user,
+		Authenticated: user != "" || m.Get(milter.MacroAuthType) != "",
 		RequireTLS:    requireTLS(args),
 	}
 	return milter.RespContinue, nil

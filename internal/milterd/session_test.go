@@ -367,6 +367,30 @@ func TestSessionForegone(t *testing.T) {
 	}
 }
 
+// TestSessionLogins: rules for who logged in, and as whom, by the MTA's own word.
+func TestSessionLogins(t *testing.T) {
+	set := settings(t, internet(), Reject)
+	all := pattern(t, "*")
+	set.Rules = Rules{
+		{Line: 1, Sender: all, Recipient: all, Login: LoggedIn, User: "Legal-*", Minimum: ByDANE, Action: Reject},
+		{Line: 2, Sender: all, Recipient: all, Login: LoggedIn, Minimum: Encrypted, Action: Tempfail},
+	}
+	m := start(t, set)
+	for _, tc := range []struct{ kind, user, want string }{
+		{"PLAIN", "legal-7", "550 5.7.10"},
+		{"", "LEGAL-", "550 5.7.10"},
+		{"PLAIN", "illegal-7", "451 4.7.10"},
+		{"EXTERNAL", "", "451 4.7.10"},
+		{"", "", "continue"},
+	} {
+		m.bag.Set(milter.MacroAuthType, tc.kind)
+		m.bag.Set(milter.MacroAuthAuthen, tc.user)
+		m.mail("a@example.com", "")
+		m.rcpt("b@plain.example", "smtp", "plain.example", tc.want)
+		m.end("accept")
+	}
+}
+
 // TestSessionPrefetch: the verdicts of all mail that leaves are asked for ahead of time,
 // also where no rule looks at it, each once a message; or of none.
 func TestSessionPrefetch(t *testing.T) {

@@ -34,7 +34,7 @@ func rules(cfg *config.Milter) (milterd.Rules, error) {
 	var problems config.Problems
 	for i, q := range cfg.Require {
 		r := milterd.Rule{
-			Line: q.Line, HeaderName: q.HeaderName, HeaderValue: q.HeaderValue, SubjectTag: q.SubjectTag,
+			Line: q.Line, User: q.User, HeaderName: q.HeaderName, HeaderValue: q.HeaderValue, SubjectTag: q.SubjectTag,
 			Minimum: minimum(q.Minimum), Action: action(q.Action),
 		}
 		if q.Authenticated != nil {
