@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"sync"
 	"time"
 
 	"tlsverdict/internal/config"
@@ -15,13 +14,6 @@ import (
 	"tlsverdict/internal/postfix"
 	"tlsverdict/internal/probe"
 	"tlsverdict/internal/resolve"
-)
-
-const (
-	// ownTime bounds the question whether Postfix has a way of its own for a domain.
-	ownTime = 4 * time.Second
-	// routesTime is how long what Postfix says of its settings holds.
-	routesTime = 5 * time.Minute
 )
 
 // ports has hosts probed on the port of implicit TLS. It implements socketmapd.Ports.
@@ -101,59 +93,6 @@ func (p *ports) State(host string) explain.Port {
 		out.State, out.Stage, out.Error = "bad", s.Last.Err.Stage.String(), s.Last.Err.Detail
 	}
 	return out
-}
-
-// owner knows for which domains the MTA has a way of its own.
-type owner struct {
-	setting config.OwnDomains
-	host    postfix.Host
-	log     *slog.Logger
-
-	mu     sync.Mutex
-	routes postfix.Routes
-	// asked is when routes were, the zero time if never.
-	asked time.Time
-}
-
-// own is for gather.Gatherer.Own. What cannot be found out may be the operator's own.
-func (o *owner) own(ctx context.Context, domain string) string {
-	if o.setting.Has(domain) {
-		return "signals.implicit_tls_own"
-	}
-	if !o.setting.Ask {
-		return ""
-	}
-	ctx, cancel := context.WithTimeout(ctx, ownTime)
-	defer cancel()
-	setting, err := o.ask(ctx, domain)
-	if err != nil {
-		const wayOut = "list the domains that this host has mailboxes or another way for in signals.implicit_tls_own"
-		o.log.Warn("mail is not sent to the port of implicit TLS: it cannot be found out whether Postfix has a way of its own for the domain", "domain", domain, "error", err, "way_out", wayOut)
-		return "it cannot be found out: " + err.Error()
-	}
-	return setting
-}
-
-func (o *owner) ask(ctx context.Context, domain string) (string, error) {
-	routes, err := o.known(ctx)
-	if err != nil {
-		return "", err
-	}
-	return o.host.Own(ctx, routes, domain)
-}
-
-// known returns the settings of Postfix, which change rarely.
-func (o *owner) known(ctx context.Context) (postfix.Routes, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if !o.asked.IsZero() && time.Since(o.asked) < routesTime {
-		return o.routes, nil
-	}
-	routes, err := o.host.Routes(ctx)
-	if err == nil {
-		o.routes, o.asked = routes, time.Now()
-	}
-	return routes, err
 }
 
 // machine is where Postfix may be.

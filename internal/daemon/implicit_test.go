@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -56,13 +58,14 @@ func TestOwner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := new(site)
 		var log bytes.Buffer
-		o := &owner{setting: config.OwnDomains{Ask: true}, host: s.host(t), log: slog.New(slog.NewTextHandler(&log, nil))}
+		o := newOwner(config.OwnDomains{Ask: true}, s.host(t), slog.New(slog.NewTextHandler(&log, nil)))
 		if got := o.own(t.Context(), "example.com"); got != "mydestination" {
 			t.Errorf("its own domain: %q", got)
 		}
 		if got := o.own(t.Context(), "example.net"); got != "" {
 			t.Errorf("another domain: %q", got)
 		}
+		o.own(t.Context(), "example.net")
 		if s.runs != 2 {
 			t.Errorf("%d programs run, want postconf and one postmap", s.runs)
 		}
@@ -74,14 +77,60 @@ func TestOwner(t *testing.T) {
 		if !strings.Contains(log.String(), "level=WARN") || !strings.Contains(log.String(), "signals.implicit_tls_own") {
 			t.Errorf("it said %s", log.String())
 		}
+		runs := s.runs
+		for range 10 {
+			o.own(t.Context(), "example.net")
+			o.own(t.Context(), "example.org")
+		}
+		if s.runs != runs || strings.Count(log.String(), "\n") != 1 {
+			t.Errorf("%d programs run after it has just failed, and it said %s", s.runs-runs, log.String())
+		}
 		s.fails = false
+		time.Sleep(silenceTime)
 		if got := o.own(t.Context(), "example.net"); got != "" {
 			t.Errorf("where it works again: %q", got)
 		}
-		listed := &owner{setting: config.OwnDomains{Names: []string{"example.net"}}, host: s.host(t), log: o.log}
-		runs := s.runs
+		listed := newOwner(config.OwnDomains{Names: []string{"example.net"}}, s.host(t), o.log)
+		runs = s.runs
 		if got := listed.own(t.Context(), "example.net") + listed.own(t.Context(), "example.com"); got != "signals.implicit_tls_own" || s.runs != runs {
 			t.Errorf("listed: %q, %d programs run", got, s.runs-runs)
+		}
+	})
+}
+
+// TestOwnerIsBounded: strangers choose the domains, and a Postfix that hangs holds nobody
+// up for longer than ownTime.
+func TestOwnerIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := new(site)
+		o := newOwner(config.OwnDomains{Ask: true}, s.host(t), slog.New(slog.DiscardHandler))
+		for i := range 3 * maxOwn {
+			o.own(t.Context(), fmt.Sprintf("d%d.example", i))
+		}
+		if n := len(o.domains); n > maxOwn {
+			t.Errorf("%d answers are kept", n)
+		}
+		var under, most atomic.Int64
+		o.host.Run = func(ctx context.Context, _ string, _ ...string) ([]byte, error) {
+			if n := under.Add(1); n > most.Load() {
+				most.Store(n)
+			}
+			defer under.Add(-1)
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		begin := time.Now()
+		var all sync.WaitGroup
+		for i := range 100 {
+			all.Go(func() {
+				if o.own(t.Context(), fmt.Sprintf("e%d.example", i)) == "" {
+					t.Error("it does not hang")
+				}
+			})
+		}
+		all.Wait()
+		if took := time.Since(begin); took > ownTime || most.Load() > ownAtOnce {
+			t.Errorf("%v, %d at once", took, most.Load())
 		}
 	})
 }

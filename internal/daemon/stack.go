@@ -95,8 +95,7 @@ func NewStack(cfg *config.Config, st *store.Store, through Network, log *slog.Lo
 		Log:      log,
 	}
 	if cfg.Signals.Implicit.On {
-		o := &owner{setting: cfg.Signals.Implicit.Own, host: through.machine(), log: log}
-		g.Own = o.own
+		g.Own = newOwner(cfg.Signals.Implicit.Own, through.machine(), log).own
 	}
 	mta := newMTA(cfg, through, log)
 	var responder *socketmapd.Responder

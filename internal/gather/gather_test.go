@@ -764,3 +764,35 @@ func TestFetchesAreFairBetweenClients(t *testing.T) {
 		time.Sleep(time.Hour)
 	})
 }
+
+// TestOwn: whether the MTA has a way of its own is asked for domains that promise implicit
+// TLS, and for no other; a defect there is an answer, too.
+func TestOwn(t *testing.T) {
+	for _, tc := range []struct {
+		name, mx string
+		port     uint16
+		asked    int
+	}{
+		{"promised", "smtps-mx.example.com", 26, 1},
+		{"an ordinary domain", "mx.example.com", 26, 0},
+		{"switched off", "smtps-mx.example.com", 0, 0},
+	} {
+		asked := 0
+		f := verdict.Facts{
+			Destination: nexthop.Destination{Name: "example.com", Port: 25},
+			Rules:       verdict.Rules{Prefix: verdict.Enforce, ImplicitPort: tc.port},
+			MX:          verdict.Answer[verdict.MX]{Outcome: verdict.Found, Proof: verdict.Secure, Records: []verdict.MX{{Host: tc.mx}}},
+		}
+		g := &Gatherer{Log: slog.New(slog.DiscardHandler), Own: func(_ context.Context, domain string) string {
+			asked++
+			if domain != "example.com" {
+				t.Errorf("%s: asked for %s", tc.name, domain)
+			}
+			panic("a defect")
+		}}
+		got := g.startOwn(t.Context(), &f)()
+		if asked != tc.asked || (got != "") != (tc.asked > 0) {
+			t.Errorf("%s: asked %d times, %q", tc.name, asked, got)
+		}
+	}
+}

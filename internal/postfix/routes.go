@@ -170,6 +170,13 @@ func (h Host) fileHas(name, domain string) (bool, error) {
 	return false, nil
 }
 
+// maxLabels bounds the names above a domain that are looked up, since a program runs for
+// each.
+const maxLabels = 10
+
+// errLabels: a domain has more.
+var errLabels = errors.New("more labels than are looked up")
+
 // tableHas looks a domain, and the names above it, up in a table. One that is asked over
 // a socket is not: it may be this program.
 func (h Host) tableHas(ctx context.Context, r *Routes, l list, table, domain string) (bool, error) {
@@ -181,6 +188,9 @@ func (h Host) tableHas(ctx context.Context, r *Routes, l list, table, domain str
 	}
 	keys := []string{domain}
 	if l.keyed || l.setting == relayDomain {
+		if strings.Count(domain, ".") > maxLabels {
+			return false, errLabels
+		}
 		for above := domain; ; {
 			_, rest, more := strings.Cut(above, ".")
 			if !more {

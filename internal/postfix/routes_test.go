@@ -101,6 +101,7 @@ func TestOwn(t *testing.T) {
 		{"a transport", with("transport_maps =", "transport_maps = hash:/transport"), map[string][]string{"hash:/etc/postfix/virtual": nil, "hash:/transport": {"example.org"}}, "example.org", "transport_maps"},
 		{"a transport of a name above", with("transport_maps =", "transport_maps = hash:/transport"), map[string][]string{"hash:/etc/postfix/virtual": nil, "hash:/transport": {".example.org"}}, "a.b.example.org", "transport_maps"},
 		{"a transport of everything", with("transport_maps =", "transport_maps = hash:/transport"), map[string][]string{"hash:/etc/postfix/virtual": nil, "hash:/transport": {"*"}}, "example.org", "transport_maps"},
+		{"too many names above", with("transport_maps =", "transport_maps = hash:/transport"), map[string][]string{"hash:/etc/postfix/virtual": nil, "hash:/transport": nil}, strings.Repeat("a.", 11) + "example", "!"},
 		{"this very map", with("transport_maps =", "transport_maps = hash:/transport, socketmap:inet:127.0.0.1:8461:transport"), map[string][]string{"hash:/etc/postfix/virtual": nil, "hash:/transport": nil}, "example.org", ""},
 
 		{"a relay host", with("relayhost =\n", "relayhost = [relay.example.net]:587\n"), virtual, "example.org", "relayhost = [relay.example.net]:587"},

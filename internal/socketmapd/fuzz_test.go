@@ -74,3 +74,24 @@ func renamed(s sample, names []string) engine.Ruled {
 	}
 	return r
 }
+
+// FuzzRecipient: whatever Postfix asks of transport_maps, the domain that is found is one
+// that the key ends in, and can stand in an answer.
+func FuzzRecipient(f *testing.F) {
+	for _, seed := range []string{"user@example.com", `"a@b"@Example.COM.`, "*", ".example.com", "user@[192.0.2.1]", "a@b@c.example", "bücher.example", "@", "user@example.com:26", "localhost."} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, key []byte) {
+		d, ok := recipient(key)
+		if !ok {
+			return
+		}
+		if d.Host || d.Port != nexthop.SMTPPort || strings.ContainsAny(d.Name, ":@[] \t\r\n") || !strings.Contains(d.Name, ".") {
+			t.Fatalf("%q: %+v", key, d)
+		}
+		again, ok := recipient([]byte("user@" + d.Name))
+		if !ok || again != d {
+			t.Fatalf("%q: %+v, and of it %+v", key, d, again)
+		}
+	})
+}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"strconv"
+	"strings"
 
 	"tlsverdict/internal/engine"
 	"tlsverdict/internal/explain"
@@ -182,7 +183,7 @@ func recipient(key []byte) (nexthop.Destination, bool) {
 		return nexthop.Destination{}, false
 	}
 	d, err := nexthop.Parse(string(domain))
-	if err != nil || d.Host || d.Port != nexthop.SMTPPort {
+	if err != nil || d.Host || d.Port != nexthop.SMTPPort || strings.IndexByte(d.Name, '.') < 0 {
 		return nexthop.Destination{}, false
 	}
 	return d, true

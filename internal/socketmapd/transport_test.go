@@ -120,6 +120,7 @@ func TestTransportKeys(t *testing.T) {
 		"user@[mx.example.com]":          no,
 		"192.0.2.1":                      no,
 		"postmaster":                     no,
+		"user@localhost.":                no,
 		"user@localhost":                 no,
 		"user@":                          no,
 		"@":                              no,
