@@ -40,6 +40,8 @@ func newMailServer(b box) mailServer {
 	switch b.server() {
 	case "postfix":
 		return postfix{b}
+	case "sendmail":
+		return sendmail{b}
 	case "exim":
 		return exim{b}
 	}
