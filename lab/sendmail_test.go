@@ -118,7 +118,7 @@ func (m sendmail) attempts(recipient string) []attempt {
 
 var ( // compiled once, never changed
 	sendmailLine   = regexp.MustCompile(`(?:sendmail|sm-mta)\[(\d+)\]: (?:(\w{14,}): )?(.*)$`)
-	sendmailResult = regexp.MustCompile(`^to=(\S+), .*mailer=(\w+),.* relay=(\S+?)\.?(?: \[[^]]*\])?, dsn=(\d)\S+, .*?stat=(.*)$`)
+	sendmailResult = regexp.MustCompile(`^to=(\S+), .*mailer=(\w+), pri=\d+,(?: relay=(\S+?)\.?(?: \[[^]]*\])?,)? dsn=(\d)\S+, .*?stat=(.*)$`)
 	sendmailTLS    = regexp.MustCompile(`^STARTTLS=client, relay=(\S+?)\.?, version=`)
 	sendmailTold   = regexp.MustCompile(`^tlsverdict (.+) for (\S+) at `)
 )
@@ -233,6 +233,7 @@ Nov 23 20:15:58 sm-mta[8]: ruleset=tls_server, arg1=NONE, relay=mx.c.example, re
 Nov 23 20:15:58 sm-mta[8]: 6ANKFu8N004641: to=<c@c.example>, delay=00:00:00, xdelay=00:00:00, mailer=esmtp, pri=30018, relay=mx.c.example. [198.51.100.14], dsn=4.7.5, stat=Deferred: 450 4.7.5 <c@c.example>... TLS is mandatory
 Nov 23 20:15:59 sm-mta[9]: 6ANKFu8N004642: to=<d@d.example>, delay=00:00:00, xdelay=00:00:00, mailer=esmtp, pri=30018, relay=mx.d.example. [198.51.100.14], dsn=2.0.0, stat=Sent (ok)
 Nov 23 20:15:59 sm-mta[9]: 6ANKFu8N004643: to=<e@e.example>, delay=00:00:00, xdelay=00:00:00, mailer=esmtp, pri=30018, relay=e.example, dsn=5.1.2, stat=Host unknown (Name server: e.example: host not found)
+Nov 23 20:15:59 sm-mta[9]: 6ANKFu8N004644: to=<f@f.example>, delay=00:00:00, mailer=esmtp, pri=30018, dsn=4.4.3, stat=queued
 `
 	var got []string
 	for _, a := range readSendmailLog(text) {
@@ -240,7 +241,7 @@ Nov 23 20:15:59 sm-mta[9]: 6ANKFu8N004643: to=<e@e.example>, delay=00:00:00, xde
 	}
 	want := []string{
 		"b@b.example sent encrypted 2", "a@a.example sent authenticated 3", "c@c.example deferred  2",
-		"d@d.example sent clear 1", "e@e.example bounced  1",
+		"d@d.example sent clear 1", "e@e.example bounced  1", "f@f.example deferred  1",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("%q\nwant %q", got, want)

@@ -187,6 +187,7 @@ func situationsDANE() []situation {
 			name: "mixed-mismatch", title: "DANE at one MX host, which has another key; the other has none", when: "calm",
 			to: one("danemixedbad.example"), verdict: one("dane by dane"), needs: one(delivery),
 			by: one("mx2.danemixedbad.example"), ends: everywhere(to(encrypted, "mx2.danemixedbad.example")),
+			// SENDMAIL
 		},
 		{
 			name: "bogus-tlsa", title: "TLSA records whose signature is wrong", when: "calm",
