@@ -120,8 +120,8 @@ func petitions() []petition {
 		row("milter-tempfail", "the milter defers: `action = \"tempfail\"`", false, everywhere(putOff, safe), nil),
 		row("milter-hold", "the milter holds: `action = \"hold\"`, then an operator releases it", false, everywhere(held, held), everywhere(clear, safe)),
 		row("milter-annotate", "the milter marks: `action = \"annotate\"`", false, everywhere(clear, safe), nil),
-		row("milter-reject-local", "handed to sendmail(1) on the host, the milter rejects", true, everywhere(returned, returned), nil),
-		row("milter-tempfail-local", "handed to sendmail(1) on the host, the milter defers", true, everywhere(waits, waits), nil),
+		row("milter-reject-local", "handed to sendmail(1) on the host, the milter rejects", true, byServer{"": returned + "; " + returned, "sendmail": returned + "; " + safe}, nil),
+		row("milter-tempfail-local", "handed to sendmail(1) on the host, the milter defers", true, byServer{"": waits + "; " + waits, "sendmail": waits + "; " + safe}, nil),
 		row("milter-hold-local", "handed to sendmail(1) on the host, the milter holds, then an operator releases it", true, everywhere(held, held), everywhere(clear, safe)),
 		row("milter-annotate-local", "handed to sendmail(1) on the host, the milter marks", true, everywhere(clear, safe), nil),
 	}
@@ -148,7 +148,7 @@ func blindPetitions() []petition {
 	}
 	return []petition{
 		row("milter-blind", "policyd is down, and a rule of the milter applies", everywhere(unknown)),
-		row("milter-gone", "the milter is down", everywhere("refused 451 4.7.1")),
+		row("milter-gone", "the milter is down", byServer{"": "refused 451 4.7.1", "sendmail": "refused 451 4.3.2"}),
 	}
 }
 
@@ -236,7 +236,7 @@ func (l *lab) concludePetition(t *testing.T, p petition, r receipt, want string)
 		t.Errorf("%q, want %q", got, want)
 	}
 	for i, end := range strings.Split(got, "; ") {
-		if err := errors.Join(p.permits(i, end), l.compareWitness(recipients[i], end), l.compareHeader(p, recipients[i])); err != nil {
+		if err := errors.Join(p.permits(l.box, i, end), l.compareWitness(recipients[i], end), l.compareHeader(p, recipients[i])); err != nil {
 			t.Errorf("%s: %v", recipients[i], err)
 		}
 	}

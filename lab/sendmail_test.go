@@ -167,7 +167,8 @@ func (s *sendmailProcess) read(message, text, line string) []attempt {
 		s.enforced[message+f[2]] = f[1]
 	}
 	f := sendmailResult.FindStringSubmatch(text)
-	if f == nil || f[2] == "local" {
+	submitted := f != nil && f[2] == "relay" && f[3] == "[127.0.0.1]" && strings.HasPrefix(f[5], "Sent")
+	if f == nil || f[2] == "local" || submitted {
 		if tells(text) {
 			s.lines = append(s.lines, line)
 		}

@@ -78,6 +78,7 @@ func (b box) setups() []setup {
 		name: "implicit", resolver: local, here: validates, dnssec: "validate", dane: "native", signals: `implicit_tls = "on"`,
 		implicit: true, alone: true, shown: true, acts: (*lab).implicitly,
 	}
+	filtered := setup{name: "milter", resolver: local, here: validates, dnssec: "validate", dane: "native", milter: true, shown: true, acts: (*lab).filtered}
 	switch b.server() {
 	case "exim":
 		implicit.signals += "\nimplicit_tls_own = []" // there is no Postfix to ask
@@ -90,9 +91,9 @@ func (b box) setups() []setup {
 			{name: "own", resolver: local, here: validates, dnssec: "validate", dane: "native", acts: (*lab).eximsOwn},
 			{name: "deceived", resolver: lying, dnssec: "validate", dane: "native", lies: liesToExim(), acts: (*lab).deceived},
 		}
-	case "postfix":
-	default:
-		return []setup{table}
+	case "sendmail":
+		implicit.signals += "\nimplicit_tls_own = []"
+		return []setup{table, filtered, implicit}
 	}
 	all := []setup{
 		// A validating resolver on the mail server.
@@ -112,7 +113,6 @@ func (b box) setups() []setup {
 		{name: "unsigned", resolver: lying, dnssec: "validate", dane: "fingerprint", lies: []lie{unsigned(".")}, more: forgetful, prints: true, says: saysUnsigned, acts: (*lab).stripped},
 		{name: "forged", resolver: lying, dnssec: "validate", dane: "fingerprint", lies: []lie{flagged()}, more: forgetful, prints: true, acts: (*lab).forged},
 	}
-	filtered := setup{name: "milter", resolver: local, here: validates, dnssec: "validate", dane: "native", milter: true, shown: true, acts: (*lab).filtered}
 	all = append(all, table, filtered, implicit)
 	if b.version() != "3.7" {
 		all = append(all, setup{name: "lint", resolver: local, here: validates, dnssec: "validate", dane: "native", acts: (*lab).linted})

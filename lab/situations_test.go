@@ -69,8 +69,14 @@ func to(protection, host string) string { return protection + " " + host }
 // everywhere is what becomes of a mail with every mail server.
 func everywhere(ends ...string) byServer { return byServer{"": strings.Join(ends, "; ")} }
 
-// permits reports whether a mail may end so.
-func (s situation) permits(i int, end string) error {
+// withoutDANE reports whether a mail server knows no DANE.
+func (b box) withoutDANE() bool { return b.name == "sendmail-8.17" }
+
+// noDANE is the note at what becomes of DANE there.
+const noDANE = "Sendmail 8.17 has no DANE. Of this verdict it makes TLS with any host of the domain, whatever key it has, and says so in its log; what MTA-STS demands holds besides."
+
+// permits reports whether a mail may end so with a mail server.
+func (s situation) permits(m box, i int, end string) error {
 	protection, host, taken := taker(end)
 	switch {
 	case end == waits, end == held, end == noMilter, strings.HasPrefix(end, "refused 4"):
@@ -81,6 +87,8 @@ func (s situation) permits(i int, end string) error {
 		return fmt.Errorf("the mail should wait, and is %s", end)
 	case !taken:
 		return fmt.Errorf("no such end as %q", end)
+	case m.withoutDANE() && strings.HasPrefix(s.verdict[i], "dane") && strings.HasSuffix(host, "."+s.to[i]) && protection != clear:
+		return nil
 	case !slices.Contains(s.by, strings.TrimSuffix(host, ":26")):
 		return fmt.Errorf("%s is none of the hosts that may take it", host)
 	}
@@ -161,12 +169,14 @@ func situationsDANE() []situation {
 		{
 			name: "dane-good", title: "DANE, and the key is the right one", when: "calm",
 			to: one("dane.example"), verdict: one("dane-only by dane"), needs: one(authenticity),
-			by: one("mx.dane.example"), ends: everywhere(to(authenticated, "mx.dane.example")),
+			by: one("mx.dane.example"), ends: byServer{"": to(authenticated, "mx.dane.example"), "sendmail-8.17": to(encrypted, "mx.dane.example")},
+			notes: byServer{"sendmail-8.17": noDANE},
 		},
 		{
 			name: "dane-mismatch", title: "DANE, and another key, in a certificate of a public CA for the right name", when: "calm",
 			to: one("danebad.example"), verdict: one("dane-only by dane"),
-			ends: everywhere(waits),
+			ends:  byServer{"": waits, "sendmail-8.17": to(encrypted, "mx.danebad.example")},
+			notes: byServer{"sendmail-8.17": noDANE},
 		},
 		{
 			name: "dane-unusable", title: "TLSA records that are unusable", when: "calm",
@@ -186,8 +196,12 @@ func situationsDANE() []situation {
 		{
 			name: "mixed-mismatch", title: "DANE at one MX host, which has another key; the other has none", when: "calm",
 			to: one("danemixedbad.example"), verdict: one("dane by dane"), needs: one(delivery),
-			by: one("mx2.danemixedbad.example"), ends: everywhere(to(encrypted, "mx2.danemixedbad.example")),
-			// SENDMAIL
+			by:   one("mx2.danemixedbad.example"),
+			ends: byServer{"": to(encrypted, "mx2.danemixedbad.example"), "sendmail-8.17": to(encrypted, "mx1.danemixedbad.example"), "sendmail-8.18": waits},
+			notes: byServer{
+				"sendmail-8.17": noDANE,
+				"sendmail-8.18": "Once a host has failed DANE, Sendmail 8.18.1 takes each further one of that delivery to fail it too.",
+			},
 		},
 		{
 			name: "bogus-tlsa", title: "TLSA records whose signature is wrong", when: "calm",
@@ -231,7 +245,9 @@ func situationsSTS() []situation {
 		},
 		{
 			name: "sts-and-dane-mismatch", title: "MTA-STS that holds, and DANE with another key", when: "calm",
-			to: one("stsdanebad.example"), verdict: one("dane-only by dane"), ends: everywhere(waits),
+			to: one("stsdanebad.example"), verdict: one("dane-only by dane"),
+			ends:  byServer{"": waits, "sendmail-8.17": to(authenticated, "mx.stsdanebad.example")},
+			notes: byServer{"sendmail-8.17": noDANE},
 		},
 	}
 }
@@ -308,7 +324,9 @@ func situationsStripped() []situation {
 		{
 			name: "dane-stripped", title: "DANE, and STARTTLS is stripped", when: "stripped",
 			to: one("dane301.example"), verdict: one("dane-only by dane"), needs: one(authenticity),
-			by: one("mx.dane301.example"), ends: everywhere(waits), later: everywhere(to(authenticated, "mx.dane301.example")),
+			by: one("mx.dane301.example"), ends: everywhere(waits),
+			later: byServer{"": to(authenticated, "mx.dane301.example"), "sendmail-8.17": to(encrypted, "mx.dane301.example")},
+			notes: byServer{"sendmail-8.17": noDANE},
 		},
 		{
 			name: "sts-stripped", title: "MTA-STS, and STARTTLS is stripped", when: "stripped",
@@ -336,7 +354,9 @@ func situationsOutage() []situation {
 			situation{
 				name: "dane-" + act.when, title: act.what + "; DANE", when: act.when,
 				to: one(dane), verdict: one("dane-only by dane"), needs: one(authenticity),
-				by: one("mx." + dane), ends: everywhere(waits), later: everywhere(to(authenticated, "mx."+dane)),
+				by: one("mx." + dane), ends: everywhere(waits),
+				later: byServer{"": to(authenticated, "mx."+dane), "sendmail-8.17": to(encrypted, "mx."+dane)},
+				notes: byServer{"sendmail-8.17": noDANE},
 			},
 			situation{
 				name: "plain-" + act.when, title: act.what + "; a domain that demands nothing", when: act.when,
@@ -373,7 +393,7 @@ func TestSituations(t *testing.T) {
 					continue
 				}
 				for i, end := range each {
-					if err := s.permits(i, end); err != nil {
+					if err := s.permits(m, i, end); err != nil {
 						t.Errorf("%s, %s: %v", s.name, m.name, err)
 					}
 				}

@@ -171,7 +171,7 @@ func (l *lab) conclude(t *testing.T, s situation, want string, over func(end str
 		ends = append(ends, end)
 		if end == "" {
 			t.Errorf("%s has not tried to deliver to %s", l.name, recipient)
-		} else if err := s.permits(i, end); err != nil {
+		} else if err := s.permits(l.box, i, end); err != nil {
 			t.Errorf("UNSAFE: %s: %v", recipient, err)
 		}
 		if err := l.compareWitness(recipient, end); err != nil {
@@ -299,7 +299,7 @@ func (l *lab) sweep(t *testing.T) {
 			if end == "" && s.when == "requiretls" {
 				end = "refused 5"
 			}
-			if err := s.permits(i, end); err != nil {
+			if err := s.permits(l.box, i, end); err != nil {
 				t.Errorf("UNSAFE: %s, in the end: %v", recipient, err)
 			}
 			if err := l.compareWitness(recipient, end); err != nil {
