@@ -275,28 +275,35 @@ func (m sendmail) release(ctx context.Context) error {
 	return errors.Join(err, m.flush(ctx))
 }
 
-// about returns the lines about the messages of a sender.
+// about returns the lines about the messages of a sender. Of one that is refused
+// before the sender is heard of, the log does not say whose it is.
 func (m sendmail) about(sender string) []string {
 	text, err := os.ReadFile(m.path(sendmailLog))
 	if err != nil {
 		return nil
 	}
-	messages := map[string]bool{}
-	for pass := range 2 { // what was refused is logged before the sender is
-		var found []string
-		for line := range strings.Lines(string(text)) {
-			f := sendmailLine.FindStringSubmatch(strings.TrimSpace(line))
-			switch {
-			case f == nil || f[2] == "":
-			case strings.HasPrefix(f[3], "from=<"+sender+">"):
-				messages[f[2]] = true
-			case pass == 1 && messages[f[2]] && strings.Contains(strings.ToLower(f[3]), "milter"):
-				found = append(found, strings.TrimSpace(line))
-			}
+	type entry struct{ message, line string }
+	var entries []entry
+	senders := map[string]string{} // what was refused is logged before the sender is
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSpace(line)
+		f := sendmailLine.FindStringSubmatch(line)
+		if f == nil || f[2] == "" {
+			continue
 		}
-		if pass == 1 {
-			return found
+		if from, ok := strings.CutPrefix(f[3], "from="); ok {
+			from, _, _ = strings.Cut(from, ",")
+			senders[f[2]] = strings.Trim(from, "<>")
+		}
+		if strings.HasPrefix(f[3], "Milter") || strings.HasPrefix(f[3], "milter=") {
+			entries = append(entries, entry{f[2], line})
 		}
 	}
-	return nil
+	var found []string
+	for _, e := range entries {
+		if from, ok := senders[e.message]; !ok || from == sender {
+			found = append(found, e.line)
+		}
+	}
+	return found
 }

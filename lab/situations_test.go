@@ -130,6 +130,7 @@ func situationsImplicit() []situation {
 			s.ends[server] = to(authenticated, s.by[0]+":26")
 		}
 	}
+	signed.ends["sendmail-8.17"], signed.notes = to(encrypted, signed.by[0]), byServer{"sendmail-8.17": noDANE}
 	closed, self := row("port26-closed", "nothing on port 26", prefix), row("port26-self", "TLS on port 26, and a self-signed certificate there and on port 25", prefix)
 	self.needs, self.ends = nil, everywhere(waits)
 	reset := row("port26-reset", "TLS on port 26 was good, and is reset now", prefix)

@@ -115,7 +115,7 @@ func (l *lab) concludeRefused(t *testing.T, s situation, end string) {
 		t.Errorf("%q, want %q", end, want)
 	}
 	for i := range s.to {
-		if err := s.permits(i, end); err != nil {
+		if err := s.permits(l.box, i, end); err != nil {
 			t.Errorf("UNSAFE: %v", err)
 		}
 	}
