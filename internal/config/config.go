@@ -156,6 +156,8 @@ type Signals struct {
 	// record type with the number RRType, 65280 to 65534; see package signal.
 	TXT, RR verdict.Mode
 	RRType  int
+	// Banner is the one of what mail hosts said on port 25 before.
+	Banner verdict.Mode
 	// Implicit is TLS on a port of its own, which smtps- promises beside.
 	Implicit Implicit
 }
@@ -294,6 +296,7 @@ func (c *Config) Rules() verdict.Rules {
 		TXT:           c.Signals.TXT,
 		RR:            c.Signals.RR,
 		RRType:        uint16(c.Signals.RRType),
+		Banner:        c.Signals.Banner,
 		DANE:          how,
 	}
 	if c.Signals.Implicit.On {

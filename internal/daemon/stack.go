@@ -88,7 +88,7 @@ func NewStack(cfg *config.Config, st *store.Store, through Network, log *slog.Lo
 	})
 	g := &gather.Gatherer{
 		Open:     func() gather.Session { return resolver.Session() },
-		Policies: policies, Rules: cfg.Rules(),
+		Policies: policies, Pins: st, Rules: cfg.Rules(),
 		Trouble: func() string { return resolver.Health().Problem },
 		// What an asker waits for, less what a verdict needs after the last answer.
 		Patience: cfg.Socketmap.Deadline * 3 / 4,

@@ -21,6 +21,7 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"tlsverdict/internal/engine"
@@ -37,7 +38,7 @@ type Report struct {
 	// Verdict is what is answered now: none, encrypt, secure, dane, dane-only,
 	// fingerprint, defer, or an override's level.
 	Verdict string `json:"verdict"`
-	// Source is override, dane, mta-sts, prefix, txt, rr, implicit-tls or none.
+	// Source is override, dane, mta-sts, prefix, txt, rr, banner, implicit-tls or none.
 	Source string `json:"source"`
 	// Match lists the MX names or patterns of a secure verdict, and the SHA-256
 	// digests of a fingerprint one, in hexadecimal.
@@ -235,7 +236,7 @@ func pending(x *engine.Explanation) *Pending {
 func failure(c verdict.Code) bool {
 	switch c {
 	case verdict.MXFailed, verdict.MXUnproven, verdict.HostFailed, verdict.HostUnproven,
-		verdict.AliasFailed, verdict.TLSAFailed, verdict.STSFailed, verdict.STSBogus, verdict.STSHeld:
+		verdict.AliasFailed, verdict.TLSAFailed, verdict.STSFailed, verdict.STSBogus, verdict.STSHeld, verdict.BannerFailed:
 		return true
 	}
 	return false
@@ -269,6 +270,8 @@ func cite(c verdict.Code) string {
 		return own + ": TXT record"
 	case verdict.RRAbsent, verdict.RRFailed, verdict.RRUnsigned, verdict.RRInvalid, verdict.RRObserved, verdict.RREncrypt, verdict.RRWebPKI:
 		return own + ": record type"
+	case verdict.BannerAll, verdict.BannerObserved, verdict.BannerSome, verdict.BannerFailed:
+		return own + ": banner"
 	case verdict.DANERaisedTLS:
 		return own + ": never weaken one signal by another"
 	case verdict.ImplicitPort:
@@ -424,6 +427,11 @@ func signals(f *verdict.Facts) []string {
 	for _, mx := range f.MX.Records {
 		if p := signal.ParsePrefix(mx.Host); p != signal.NoPrefix {
 			out = append(out, "prefix "+p.String()+" "+mx.Host)
+		}
+	}
+	for _, p := range f.Pins {
+		if f.Now.Before(p.Until) {
+			out = append(out, strings.TrimSpace("banner "+p.Host+" pinned until "+p.Until.UTC().Format(time.RFC3339)+" "+p.Banner))
 		}
 	}
 	return out

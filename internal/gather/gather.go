@@ -71,6 +71,8 @@ type Gatherer struct {
 	// Trouble returns why DNSSEC proves nothing on this host and what to do
 	// about it, or "". Optional.
 	Trouble func() string
+	// Pins knows the pins of MX hosts. Required where Rules.Banner is not off.
+	Pins Pins
 	// Own returns why the MTA may have a way of its own for a domain, or "". It is
 	// asked for domains that promise implicit TLS, while their hosts are looked up,
 	// and ends when ctx does. Optional.
@@ -122,6 +124,7 @@ func (g *Gatherer) Facts(ctx context.Context, d nexthop.Destination) (f verdict.
 	} else if !f.STS.Settled {
 		f.STS.Policy = sts.soFar()
 	}
+	g.pins(&f)
 	records.into(&f)
 	f.Now = g.now()
 	return f

@@ -104,6 +104,12 @@ func chapters() []chapter {
 			recordAdvice("txt", "dig TXT _smtp-strict.DOMAIN", []verdict.Code{verdict.TXTWebPKI, verdict.TXTEncrypt, verdict.TXTAbsent, verdict.TXTFailed, verdict.TXTUnsigned, verdict.TXTInvalid, verdict.TXTObserved}),
 			recordAdvice("rr", "dig TYPE65400 DOMAIN", []verdict.Code{verdict.RRWebPKI, verdict.RREncrypt, verdict.RRAbsent, verdict.RRFailed, verdict.RRUnsigned, verdict.RRInvalid, verdict.RRObserved}),
 		)},
+		{"The banner", []advice{
+			{verdict.BannerAll, nothing + " Hosts without a certificate for their name get no mail from you. `policyd pins` lists the pins; an `[[override]]` lets mail out."},
+			{verdict.BannerObserved, "You wrote `signals.banner = \"observe\"`."},
+			{verdict.BannerSome, nothing + " The other hosts show no banner, or it is not believed, or policyd has not looked at them yet."},
+			{verdict.BannerFailed, "Mail waits. policyd cannot read its store: the log says why. An `[[override]]` lets mail out until that is mended."},
+		}},
 		{"Implicit TLS", []advice{
 			{verdict.ImplicitPort, nothing + " You wrote `signals.implicit_tls = \"on\"`, and this is its port."},
 		}},

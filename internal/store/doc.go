@@ -1,5 +1,6 @@
 // Package store keeps what must survive a restart: the MTA-STS policies that a
-// sender has fetched. Without it every restart would be a first contact, which is
+// sender has fetched, and the pins of mail hosts that showed a banner (package signal).
+// Without it every restart would be a first contact, which is
 // the moment an attacker who blocks a policy host waits for (RFC 8461 §10.2).
 //
 //	s, err := store.Open("/var/lib/tlsverdict/policyd.db", log)
@@ -17,11 +18,11 @@
 // Changes go to memory and are visible from there; one goroutine writes all that
 // have gathered in one transaction of a bbolt file, so that a thousand changes cost
 // about as much as one. A reader waits neither for the disk nor for that goroutine.
-// Nothing is loaded at start but the list of free pages.
+// Of policies nothing is loaded at start but the list of free pages.
 //
-// The file has two buckets: "policies" has a record for each domain, "due" has
-// a key for each record, its next refresh in order of time. Both change in one
-// transaction. A record keeps the policy as its domain sent it: reading it goes
+// The file has three buckets: "policies" has a record for each domain, "due" has
+// a key for each record, its next refresh in order of time, and "pins" a record for each
+// pinned host. All change in one transaction. A record keeps the policy as its domain sent it: reading it goes
 // through the parser again, which stays the one gate for policies. Records have a
 // version and a checksum.
 //
@@ -31,7 +32,7 @@
 // # Errors
 //
 // Open fails only where somebody must act: the file is in use (ErrLocked), or the
-// path can never be a file. Policy fails where it cannot be known whether there is
+// path can never be a file. Policy, and Pin, fails where it cannot be known whether there is
 // a policy; what is in memory is known all the same. Everything else is
 // survived, said in the log once, and counted in Stats:
 //
@@ -42,6 +43,8 @@
 //	file damaged             moved aside to NAME.corrupt-<time>; every record that can be
 //	                         reached is copied to a new file. Until then Policy fails
 //	                         where it meets the damage
+//	pin damaged, or of       the host counts as pinned for 7 days, or until it is
+//	another version          learned anew
 //	record damaged, or of    Policy fails until a policy is put in its place, for at most
 //	another version          7 days after its NextTry; then it is removed
 //
@@ -49,7 +52,8 @@
 //
 // Changes that are not on disk yet, or with an empty path all policies, take at most
 // 64 MB; beyond that those that were not asked for longest are forgotten, counted and
-// logged. One process has the file at a time. Times are kept to the nanosecond, in UTC.
+// logged. All pins are in memory, 50,000 at most: beyond that no more are taken (ErrFull),
+// and none is forgotten. One process has the file at a time. Times are kept to the nanosecond, in UTC.
 //
 // Which domains a lost page had cannot be known: after the rest has been copied, they
 // are domains without a policy. The log says that it happened.

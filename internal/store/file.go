@@ -38,7 +38,7 @@ func policiesBucket() []byte { return []byte("policies") }
 func dueBucket() []byte { return []byte("due") }
 
 // buckets are what a transaction works on.
-type buckets struct{ policies, due *bbolt.Bucket }
+type buckets struct{ policies, due, pins *bbolt.Bucket }
 
 // file is an open bbolt file. Its methods turn every panic and memory fault that a
 // damaged file causes in bbolt into ErrDamaged.
@@ -129,7 +129,7 @@ func (f *file) prepare() error {
 	return guard(func() error {
 		missing := false
 		err := f.db.View(func(tx *bbolt.Tx) error {
-			for _, name := range [][]byte{policiesBucket(), dueBucket()} {
+			for _, name := range [][]byte{policiesBucket(), dueBucket(), pinsBucket()} {
 				b := tx.Bucket(name)
 				if b == nil {
 					missing = true
@@ -146,7 +146,8 @@ func (f *file) prepare() error {
 		return f.db.Update(func(tx *bbolt.Tx) error {
 			_, err := tx.CreateBucketIfNotExists(policiesBucket())
 			_, err2 := tx.CreateBucketIfNotExists(dueBucket())
-			return errors.Join(err, err2)
+			_, err3 := tx.CreateBucketIfNotExists(pinsBucket())
+			return errors.Join(err, err2, err3)
 		})
 	})
 }
@@ -164,8 +165,8 @@ func (f *file) update(fn func(buckets) error) error {
 }
 
 func inBuckets(tx *bbolt.Tx, fn func(buckets) error) error {
-	b := buckets{policies: tx.Bucket(policiesBucket()), due: tx.Bucket(dueBucket())}
-	if b.policies == nil || b.due == nil {
+	b := buckets{policies: tx.Bucket(policiesBucket()), due: tx.Bucket(dueBucket()), pins: tx.Bucket(pinsBucket())}
+	if b.policies == nil || b.due == nil || b.pins == nil && tx.Writable() {
 		return fmt.Errorf("%w: a bucket is gone", ErrDamaged)
 	}
 	return fn(b)

@@ -64,6 +64,7 @@ type Store struct {
 	reads   atomic.Uint64     // a clock for the order of reads
 	cleanup cleanup
 	repair  *file // what a reader found to be damaged
+	pins    pins
 
 	seq     uint64 // changes taken
 	durable uint64 // of them on disk
@@ -106,8 +107,8 @@ func Open(path string, log *slog.Logger) (*Store, error) {
 	s := &Store{
 		path: path, log: log, limit: maxWaiting, seed: maphash.MakeSeed(),
 		pending: make(map[string]change), said: make(map[string]bool),
-		round: make(chan struct{}),
-		wake:  make(chan struct{}, 1), urgent: make(chan struct{}, 1),
+		round: make(chan struct{}), pins: newPins(),
+		wake: make(chan struct{}, 1), urgent: make(chan struct{}, 1),
 		quit: make(chan struct{}), done: make(chan struct{}),
 	}
 	if path == "" {
@@ -515,8 +516,8 @@ func (s *Store) Close() error {
 			return
 		}
 		s.mu.Lock()
-		if len(s.pending) > 0 {
-			err = fmt.Errorf("%w: %d changes: %w", ErrNotDurable, len(s.pending), cmp.Or(s.lastErr, errTooLate))
+		if n := len(s.pending) + len(s.pins.changed); n > 0 {
+			err = fmt.Errorf("%w: %d changes: %w", ErrNotDurable, n, cmp.Or(s.lastErr, errTooLate))
 		}
 		s.mu.Unlock()
 		s.unread.Store(&errClosed)

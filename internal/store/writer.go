@@ -65,17 +65,19 @@ func (s *Store) flush() error {
 	batch, clean := s.pending, s.cleanup
 	s.writing, s.pending = batch, make(map[string]change)
 	s.cleanup, s.repair = cleanup{}, nil
+	pinned := s.pinBatch()
 	s.mu.Unlock()
 
 	var err error
 	f := s.file.Load()
-	if len(batch) > 0 || repair != nil || !clean.empty() || f == nil || f.readOnly || s.aside != "" {
-		err = s.commit(batch, clean, repair)
+	if len(batch) > 0 || len(pinned) > 0 || repair != nil || !clean.empty() || f == nil || f.readOnly || s.aside != "" {
+		err = s.commit(changes{batch, pinned, clean}, repair)
 	}
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.writing = nil
+	s.pinsWritten(err)
 	for domain, ch := range batch {
 		s.cost -= ch.cost()
 		if err != nil {
@@ -106,12 +108,12 @@ func (s *Store) putBack(domain string, ch change) {
 }
 
 // commit writes a batch, and mends or replaces the file when it is damaged.
-func (s *Store) commit(batch map[string]change, clean cleanup, repair *file) error {
+func (s *Store) commit(c changes, repair *file) error {
 	f, err := s.usable(repair)
 	if err != nil {
 		return err
 	}
-	err = f.update(func(b buckets) error { return s.write(b, batch, clean) })
+	err = f.update(func(b buckets) error { return s.write(b, c) })
 	if !errors.Is(err, ErrDamaged) {
 		return err
 	}
@@ -119,18 +121,25 @@ func (s *Store) commit(batch map[string]change, clean cleanup, repair *file) err
 	if f, err = s.usable(f); err != nil {
 		return err
 	}
-	return f.update(func(b buckets) error { return s.write(b, batch, clean) })
+	return f.update(func(b buckets) error { return s.write(b, c) })
+}
+
+// changes are what one transaction writes.
+type changes struct {
+	policies map[string]change
+	pins     map[string][]byte // nil: the record goes
+	cleanup  cleanup
 }
 
 // write applies changes in the order of the file, which is kinder to its pages.
-func (s *Store) write(b buckets, batch map[string]change, clean cleanup) error {
-	domains := make([]string, 0, len(batch))
-	for domain := range batch {
+func (s *Store) write(b buckets, c changes) error {
+	domains := make([]string, 0, len(c.policies))
+	for domain := range c.policies {
 		domains = append(domains, domain)
 	}
 	slices.Sort(domains)
 	for _, domain := range domains {
-		ch := batch[domain]
+		ch := c.policies[domain]
 		old, err := decode(domain, b.policies.Get([]byte(domain)))
 		if err != nil && ch.kind == touch {
 			// What cannot be read stays as it is.
@@ -144,7 +153,10 @@ func (s *Store) write(b buckets, batch map[string]change, clean cleanup) error {
 			return err
 		}
 	}
-	return b.clean(clean)
+	if err := b.writePins(c.pins); err != nil {
+		return err
+	}
+	return b.clean(c.cleanup)
 }
 
 // replace writes a domain's record and its place in the index; nil removes both.
@@ -248,7 +260,9 @@ func (s *Store) asIs(err error) {
 	}
 	f, err2 := (*file)(nil), err
 	if survivable(err) {
-		f, err2 = openReadOnly(s.path)
+		if f, err2 = openReadOnly(s.path); err2 == nil {
+			f, err2 = s.withPins(f)
+		}
 	}
 	switch {
 	case err2 == nil:
@@ -256,9 +270,11 @@ func (s *Store) asIs(err error) {
 	case s.aside == "" && blank(s.path):
 		s.file.Store(nil)
 		s.unread.Store(nil)
+		s.pinsUnread(nil)
 	default:
 		why := fmt.Errorf("store: the file cannot be read: %w", err)
 		s.unread.Store(&why)
+		s.pinsUnread(why)
 		s.file.Store(nil)
 	}
 }
@@ -272,11 +288,12 @@ func (s *Store) salvage(to *file) error {
 		return nil
 	}
 	copied, err := salvage(from, to)
+	pins, err2 := salvagePins(from, to)
 	from.abandon()
-	if err != nil {
+	if err := errors.Join(err, err2); err != nil {
 		return fmt.Errorf("store: copy what can be read of the damaged file: %w", err)
 	}
-	s.log.Error("store: policies were saved from the damaged file", "aside", s.aside, "copied", copied)
+	s.log.Error("store: policies were saved from the damaged file", "aside", s.aside, "copied", copied, "pins", pins)
 	s.aside = ""
 	return nil
 }
@@ -288,6 +305,9 @@ func (s *Store) open() (*file, error) {
 		return nil, fmt.Errorf("store: %w", err)
 	}
 	f, err := openFile(s.path)
+	if err == nil && s.aside == "" {
+		f, err = s.withPins(f)
+	}
 	if errors.Is(err, ErrDamaged) {
 		s.noteDamage(err)
 		aside, err2 := setAside(s.path, time.Now())
@@ -302,7 +322,9 @@ func (s *Store) open() (*file, error) {
 	if err == nil && s.aside != "" {
 		if err = s.salvage(f); err != nil {
 			_ = f.close()
+			return nil, err
 		}
+		f, err = s.withPins(f)
 	}
 	if err != nil {
 		return nil, err
@@ -311,6 +333,20 @@ func (s *Store) open() (*file, error) {
 		s.log.Warn("store: the directory cannot be synced", "path", s.path, "error", err)
 	}
 	return f, nil
+}
+
+// withPins reads the pins of a file that was opened just now.
+func (s *Store) withPins(f *file) (*file, error) {
+	err := s.loadPins(f)
+	switch {
+	case err == nil:
+		return f, nil
+	case errors.Is(err, ErrDamaged):
+		f.abandon()
+	default:
+		_ = f.close()
+	}
+	return nil, fmt.Errorf("store: read the pins: %w", err)
 }
 
 // survivable reports whether the store goes on in memory after an error of

@@ -22,7 +22,7 @@ import (
 //  6. TLSA records behind unsigned MX records: an enforced MTA-STS policy, else dane
 //  7. an enforced MTA-STS policy
 //  8. the prefix
-//  9. the TXT record and the record type
+//  9. the pins of all hosts by their banners; the TXT record and the record type
 //  10. nothing
 //
 // On the port of implicit TLS no less than TLS is demanded; see implicit.go.
@@ -402,7 +402,7 @@ func (d *decision) demand() (Verdict, Source) {
 			v, source = d.prefix()
 		}
 		if v == nil {
-			v, source = d.records()
+			v, source = d.last()
 		}
 		d.demanded = &demanded{v, source}
 	}

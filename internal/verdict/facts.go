@@ -39,6 +39,9 @@ type Facts struct {
 	// the octets of its data; see package signal. Unasked where Rules has them off, and
 	// where they were not waited for; see Missing.
 	TXT, RR Answer[string]
+	// Pins are what is kept of the banners of Pinnable, one for each name and in that
+	// order. Whoever gathers asks for them once MX is known.
+	Pins []Pin
 	// Own says why the MTA may have a way of its own for the destination, such as
 	// its own mailboxes, so that it must not be told another; empty where it has
 	// none. Looked into only where Promised returns hosts.
@@ -122,6 +125,7 @@ type Rules struct {
 	STS           Mode
 	Prefix        Mode
 	TXT, RR       Mode
+	Banner        Mode
 	// RRType is the number of the record type.
 	RRType uint16
 	// DANE says how the MTA can hold a host to its TLSA records.

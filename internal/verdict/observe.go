@@ -15,7 +15,7 @@ type Would struct {
 // waited for stays out of it.
 func (f Facts) would(v Verdict) *Would {
 	r := &f.Rules
-	if r.STS != Observe && r.Prefix != Observe && r.TXT != Observe && r.RR != Observe {
+	if r.STS != Observe && r.Prefix != Observe && r.TXT != Observe && r.RR != Observe && r.Banner != Observe {
 		return nil
 	}
 	for _, s := range []struct {
@@ -26,6 +26,7 @@ func (f Facts) would(v Verdict) *Would {
 		{&r.Prefix, true},
 		{&r.TXT, f.TXT.Outcome != Unasked},
 		{&r.RR, f.RR.Outcome != Unasked},
+		{&r.Banner, true},
 	} {
 		switch {
 		case *s.mode == Observe && s.known:
@@ -47,17 +48,17 @@ func (f Facts) would(v Verdict) *Would {
 // believed or not.
 func (c Code) Signal() bool {
 	switch c {
-	case PrefixAll, TXTEncrypt, TXTWebPKI, RREncrypt, RRWebPKI:
+	case PrefixAll, TXTEncrypt, TXTWebPKI, RREncrypt, RRWebPKI, BannerAll:
 		return true
 	}
-	return c.Unbelieved() || c == PrefixObserved || c == TXTObserved || c == RRObserved
+	return c.Unbelieved() || c == PrefixObserved || c == TXTObserved || c == RRObserved || c == BannerObserved
 }
 
 // Unbelieved reports whether a code tells of a signal without a standard that was seen
 // and is not believed, whatever its mode.
 func (c Code) Unbelieved() bool {
 	switch c {
-	case PrefixUnsigned, PrefixMixed, TXTUnsigned, TXTInvalid, RRUnsigned, RRInvalid:
+	case PrefixUnsigned, PrefixMixed, TXTUnsigned, TXTInvalid, RRUnsigned, RRInvalid, BannerSome:
 		return true
 	}
 	return false

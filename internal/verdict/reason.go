@@ -88,6 +88,11 @@ const (
 	RREncrypt   Code = "rr-encrypt"
 	RRWebPKI    Code = "rr-webpki"
 
+	BannerAll      Code = "banner-all"
+	BannerObserved Code = "banner-observed"
+	BannerSome     Code = "banner-some"
+	BannerFailed   Code = "banner-failed"
+
 	ImplicitPort Code = "implicit-port"
 
 	NoHostLeft Code = "no-host-left"
@@ -145,7 +150,8 @@ func (c Code) Cite() string {
 	case Overridden, OverrideIgnore, DNSSECOff, STSOff, Nothing, Unfinished,
 		PrefixAll, PrefixObserved, PrefixUnsigned, PrefixMixed, ImplicitPort, DANERaisedTLS,
 		TXTAbsent, TXTFailed, TXTUnsigned, TXTInvalid, TXTObserved, TXTEncrypt, TXTWebPKI,
-		RRAbsent, RRFailed, RRUnsigned, RRInvalid, RRObserved, RREncrypt, RRWebPKI:
+		RRAbsent, RRFailed, RRUnsigned, RRInvalid, RRObserved, RREncrypt, RRWebPKI,
+		BannerAll, BannerObserved, BannerSome, BannerFailed:
 		return ""
 	}
 	panic(fmt.Sprintf("verdict: reason %q has no citation", string(c)))
@@ -284,6 +290,8 @@ func (c Code) conclusion() string {
 		return c.ofRecord("TXT record", "txt")
 	case RRAbsent, RRFailed, RRUnsigned, RRInvalid, RRObserved, RREncrypt, RRWebPKI:
 		return c.ofRecord("record of the private type", "rr")
+	case BannerAll, BannerObserved, BannerSome, BannerFailed:
+		return c.ofBanner()
 	case ImplicitPort:
 		return "on this port TLS is spoken from the first byte: it is mandatory, whatever else is demanded"
 	case NoHostLeft:

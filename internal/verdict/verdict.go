@@ -133,6 +133,8 @@ const (
 	FromTXT
 	// FromRR: a record of the project's own type in a signed zone.
 	FromRR
+	// FromBanner: banners that were read before, of all hosts.
+	FromBanner
 	// FromImplicitTLS: the port alone, where TLS comes first.
 	FromImplicitTLS
 )
@@ -154,6 +156,8 @@ func (s Source) String() string {
 		return "txt"
 	case FromRR:
 		return "rr"
+	case FromBanner:
+		return "banner"
 	case FromImplicitTLS:
 		return "implicit-tls"
 	}
