@@ -39,6 +39,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -418,28 +419,52 @@ func (e *Engine) work(d nexthop.Destination, client string) (x *Explanation) {
 	return x
 }
 
-// begin lets go of a place among the beginners once the flight has begun; the function
-// that it returns does, too.
-func (e *Engine) begin(client string) (over func()) {
-	var done atomic.Bool
-	over = func() {
-		if done.CompareAndSwap(false, true) {
-			e.starts.Leave(client)
-		}
+// beginning is the place of a flight among those that begin.
+type beginning struct {
+	engine *Engine
+	client string
+
+	mu    sync.Mutex
+	timer *time.Timer
+	due   time.Time
+	tries int
+	over  bool
+}
+
+// begin takes note that a flight begins. The function that it returns gives its place
+// back, if that was not done when the flight had begun.
+func (e *Engine) begin(client string) (end func()) {
+	b := &beginning{engine: e, client: client, due: time.Now().Add(startTime), tries: startTries}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.timer = time.AfterFunc(startTime, b.look)
+	return b.end
+}
+
+// look ends the beginning after its time, unless it was too late to tell.
+func (b *beginning) look() {
+	b.mu.Lock()
+	late := time.Since(b.due) > startLate
+	if late && b.tries > 0 && !b.over {
+		b.tries--
+		b.due = time.Now().Add(startTime)
+		b.timer.Reset(startTime)
+		b.mu.Unlock()
+		return
 	}
-	var watch func(tries int)
-	watch = func(tries int) {
-		due := time.Now().Add(startTime)
-		time.AfterFunc(startTime, func() {
-			if tries > 0 && time.Since(due) > startLate && !done.Load() {
-				watch(tries - 1)
-				return
-			}
-			over()
-		})
+	b.mu.Unlock()
+	b.end()
+}
+
+func (b *beginning) end() {
+	b.mu.Lock()
+	was := b.over
+	b.over = true
+	b.timer.Stop()
+	b.mu.Unlock()
+	if !was {
+		b.engine.starts.Leave(b.client)
 	}
-	watch(startTries)
-	return over
 }
 
 // pause waits, unless the engine is closed.
