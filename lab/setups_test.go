@@ -92,8 +92,7 @@ func (b box) setups() []setup {
 			{name: "deceived", resolver: lying, dnssec: "validate", dane: "native", lies: liesToExim(), acts: (*lab).deceived},
 		}
 	case "sendmail":
-		implicit.signals += "\nimplicit_tls_own = []"
-		return []setup{table, filtered, implicit}
+		return []setup{table, filtered}
 	}
 	all := []setup{
 		// A validating resolver on the mail server.
