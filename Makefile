@@ -34,7 +34,7 @@ toolchain:
 setup: ## what the lab needs, through apt
 	lab/setup
 
-lab: setup ## real Postfix, Exim, Sendmail and Unbound in network namespaces; UPDATE=-update writes docs/mta-outcomes.md
+lab: setup ## real Postfix, Exim, Sendmail and Unbound in network namespaces; UPDATE=-update writes docs/mta-outcomes.md and docs/attacks.md
 	TLSVERDICT_LAB=1 $(GO) test -count=1 -v -parallel 8 ./lab/ $(UPDATE)
 
 SEED ?= 1

@@ -174,10 +174,16 @@ func (d nameServers) start(ctx context.Context, t *testing.T, internet namespace
 
 // startLocal runs a resolver on the mail server, and waits until it does what it
 // shall.
-func (d nameServers) startLocal(t *testing.T, mta namespace, does string) {
+//
+// An upstream is the resolver that it asks; else it finds everything by itself.
+func (d nameServers) startLocal(t *testing.T, mta namespace, does, upstream string) {
 	t.Helper()
 	ctx := t.Context()
-	if err := os.WriteFile(d.path("local.conf"), []byte(d.unbound("local", local, does)), 0o644); err != nil {
+	text := d.unbound("local", local, does)
+	if upstream != "" {
+		text += "forward-zone:\n name: \".\"\n forward-addr: " + upstream + "\n"
+	}
+	if err := os.WriteFile(d.path("local.conf"), []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	spawn(t, mta.command(ctx, d.root, "unbound", "-d", "-c", d.dir+"/local.conf"), d.path("local.log"))

@@ -32,7 +32,7 @@ type zone struct {
 // policy is what one MTA-STS policy host serves, and how it behaves.
 type policy struct {
 	domain  string
-	reach   string // up, down, hanging
+	reach   string // up, down, hanging, blocked
 	body    []byte
 	address string // IPv4
 }
@@ -44,6 +44,8 @@ const (
 	policyServer  = "198.51.100.80"
 	policyDown    = "198.51.100.81"
 	policyHanging = "198.51.100.82"
+	policyBlocked = "198.51.100.83"
+	policyFalse   = "198.51.100.84"
 	firstMailHost = 100 // 198.51.100.100 and 2001:db8:100::100, counting up
 )
 
@@ -53,7 +55,16 @@ func readInternet(file string, ca authorities) (*internet, error) {
 	if err != nil {
 		return nil, err
 	}
+	in, err := newInternet(archive, ca)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return in, nil
+}
+
+func newInternet(archive *txtar.Archive, ca authorities) (*internet, error) {
 	var in internet
+	var err error
 	for _, f := range archive.Files {
 		words := strings.Fields(f.Name)
 		if words[0] == "policy" {
@@ -62,14 +73,14 @@ func readInternet(file string, ca authorities) (*internet, error) {
 			err = in.addZone(words, f.Data, ca)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%s: %s: %w", file, f.Name, err)
+			return nil, fmt.Errorf("%s: %w", f.Name, err)
 		}
 	}
 	return &in, nil
 }
 
 func (in *internet) addPolicy(words []string, body []byte) error {
-	reaches := map[string]string{"up": policyServer, "down": policyDown, "hanging": policyHanging}
+	reaches := map[string]string{"up": policyServer, "down": policyDown, "hanging": policyHanging, "blocked": policyBlocked}
 	p := &policy{domain: words[0], reach: "up", body: body}
 	if len(words) > 1 {
 		p.reach = words[1]

@@ -38,6 +38,7 @@ type lab struct {
 	policyd  *policyd
 	milter   *exec.Cmd // where a setup has one
 	page     *page     // that all labs write
+	attacks  *page     // the same, of those that are attacked
 }
 
 // TestLab runs every outcome against every mail server, several at once.
@@ -49,10 +50,14 @@ func TestLab(t *testing.T) {
 	shell, setupOfShell, _ := strings.Cut(os.Getenv("TLSVERDICT_LAB_SHELL"), "/")
 	site, boxes := setUp(t, shell)
 	if shell != "" {
-		newLab(t, site, boxes[0]).shell(t, setupOfShell)
+		b := boxes[0]
+		if setupOfShell == "attacks" {
+			b.label = "-attacks"
+		}
+		newLab(t, site, b).shell(t, setupOfShell)
 		return
 	}
-	t.Cleanup(func() { site.page.compare(t) }) // when all mail servers are through
+	t.Cleanup(func() { site.page.compare(t); site.attacks.compare(t) }) // when all mail servers are through
 	for _, b := range boxes {
 		t.Run(b.name, func(t *testing.T) {
 			t.Parallel()
@@ -79,7 +84,8 @@ func TestLab(t *testing.T) {
 type site struct {
 	dir      string // ours alone
 	programs string // the directory of our own ones
-	page     *page
+	page     *page  // docs/mta-outcomes.md
+	attacks  *page  // docs/attacks.md
 }
 
 // setUp removes what dead runs left, has lab/setup make the roots, and builds our
@@ -111,7 +117,7 @@ func setUp(t *testing.T, version string) (site, []box) {
 			t.Error(err)
 		}
 	})
-	s := site{dir: dir, programs: filepath.Join(dir, "bin"), page: new(page)}
+	s := site{dir: dir, programs: filepath.Join(dir, "bin"), page: newOutcomes(), attacks: newAttacks()}
 	if err := errors.Join(build(t.Context(), s.programs), dependOnSources("..")); err != nil {
 		t.Fatal(err)
 	}
@@ -152,12 +158,12 @@ func newLab(t *testing.T, s site, kept box) *lab {
 	if _, err := command(ctx, "cp", "-a", kept.root, b.root); err != nil {
 		t.Fatal(err)
 	}
-	l := &lab{box: b, page: s.page}
+	l := &lab{box: b, page: s.page, attacks: s.attacks}
 	var err error
 	if l.ca, err = newAuthorities(); err != nil {
 		t.Fatal(err)
 	}
-	if l.internet, err = readInternet("testdata/internet.txtar", l.ca); err != nil {
+	if l.internet, err = b.surroundings(l.ca); err != nil {
 		t.Fatal(err)
 	}
 	l.mta, l.net, err = newNamespaces(ctx, b.name+b.label)

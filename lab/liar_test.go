@@ -48,6 +48,9 @@ func (l *liar) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 	for _, lie := range lies {
 		lie(q, reply)
 	}
+	if !reply.Response {
+		return // dropped
+	}
 	_ = w.WriteMsg(reply) // a client that is gone asks again
 }
 
@@ -130,6 +133,11 @@ func servfail(owner string, rrtype uint16) lie {
 	return about(owner, rrtype, func(reply *dns.Msg) {
 		reply.Rcode, reply.Answer, reply.Ns = dns.RcodeServerFailure, nil, nil
 	})
+}
+
+// dropped never answers a question for one owner and type.
+func dropped(owner string, rrtype uint16) lie {
+	return about(owner, rrtype, func(reply *dns.Msg) { reply.Response = false })
 }
 
 // bare takes the signatures from one set of records.

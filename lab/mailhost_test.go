@@ -24,7 +24,8 @@ type mailHost struct {
 	implicit    bool   // it listens on port 26 as well, where TLS comes first
 
 	mu        sync.Mutex
-	behaviour string // starttls, cleartext, tempfail, down; resets: that port 26 does to all who come
+	behaviour string           // starttls, cleartext, tempfail, down; resets: that port 26 does to all who come
+	shows     *tls.Certificate // of somebody in between, who reads all; nil while nobody is there
 	seen      []sighting
 	lines     []string // a transcript for failed tests
 }
@@ -37,6 +38,7 @@ type sighting struct {
 	version   uint16 // tls.VersionTLS13, ...
 	sni       string // lower case
 	port      string // it came to
+	read      bool   // by somebody in between, with a certificate of his own
 	message   string // what was delivered
 }
 
@@ -72,6 +74,33 @@ func (h *mailHost) behaves() string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.behaviour
+}
+
+// intercept puts somebody between the host and whoever connects from now on, who
+// ends their TLS with a certificate of his own. Zero: he goes away.
+func (h *mailHost) intercept(c tls.Certificate) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.shows = nil
+	if c.Certificate != nil {
+		h.shows = &c
+	}
+}
+
+// shown returns the certificate that a client is shown now, and whether it is of somebody
+// in between.
+func (h *mailHost) shown() (c tls.Certificate, between bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.shows != nil {
+		return *h.shows, true
+	}
+	return h.certificate, false
+}
+
+// does reports whether a behaviour is one of those of now: "resets,cleartext" is two.
+func (h *mailHost) does(behaviour string) bool {
+	return slices.Contains(strings.Split(h.behaves(), ","), behaviour)
 }
 
 func (h *mailHost) note(s sighting) {
@@ -128,6 +157,7 @@ type session struct {
 	conn       net.Conn
 	port       string
 	in         *bufio.Reader
+	read       bool // by somebody in between
 	state      tls.ConnectionState
 	recipients []string
 }
@@ -138,7 +168,7 @@ func (s *session) run() error {
 		return err
 	}
 	if s.port == "26" {
-		if s.host.behaves() == "resets" {
+		if s.host.does("resets") {
 			if _, err := s.in.Peek(1); err != nil { // the client begins with TLS
 				return err
 			}
@@ -187,14 +217,14 @@ func (s *session) line() (string, error) {
 
 func (s *session) greet() {
 	s.say("250-%s", s.host.name)
-	if s.state.Version == 0 && s.host.behaves() != "cleartext" {
+	if s.state.Version == 0 && !s.host.does("cleartext") {
 		s.say("250-STARTTLS")
 	}
 	s.say("250-SMTPUTF8\r\n250-8BITMIME\r\n250 PIPELINING")
 }
 
 func (s *session) startTLS() error {
-	if s.host.behaves() == "cleartext" {
+	if s.host.does("cleartext") {
 		s.say("502 5.5.1 not here")
 		return nil
 	}
@@ -203,11 +233,12 @@ func (s *session) startTLS() error {
 }
 
 func (s *session) handshake() error {
-	conn := tls.Server(s.conn, &tls.Config{Certificates: []tls.Certificate{s.host.certificate}})
+	certificate, between := s.host.shown()
+	conn := tls.Server(s.conn, &tls.Config{Certificates: []tls.Certificate{certificate}})
 	if err := conn.Handshake(); err != nil {
 		return err
 	}
-	s.state, s.conn, s.in = conn.ConnectionState(), conn, bufio.NewReader(conn)
+	s.state, s.conn, s.in, s.read = conn.ConnectionState(), conn, bufio.NewReader(conn), between
 	s.host.tell("%s, SNI %q", tls.VersionName(s.state.Version), s.state.ServerName)
 	return nil
 }
@@ -226,6 +257,7 @@ func (s *session) recipient(argument string) {
 
 func (s *session) note(what sighting) {
 	what.version, what.sni, what.port = s.state.Version, strings.ToLower(s.state.ServerName), s.port
+	what.read = s.read
 	s.host.note(what)
 	s.host.tell("recipient %s, delivered=%v, TLS version %#x", what.recipient, what.delivered, what.version)
 }

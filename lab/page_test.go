@@ -11,17 +11,31 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write docs/mta-outcomes.md anew, if all mail servers were run; the run still fails")
+var update = flag.Bool("update", false, "write docs/mta-outcomes.md and docs/attacks.md anew, if all mail servers that they tell of were run; the run still fails")
 
 // outcomesPage is where the page is.
 const outcomesPage = "../docs/mta-outcomes.md"
 
-// page is docs/mta-outcomes.md while it is being written. Its table is made of what
-// the rows expect, which each run holds against what happens; the lines of the logs
-// below it are those of the run.
+// page is one of the pages of docs that a run writes, while it is being written. Its
+// tables are made of what the rows expect, which each run holds against what happens;
+// the lines of the logs below them are those of the run.
 type page struct {
+	file    string
+	servers []box    // that it tells of
+	rows    []string // each with lines of each of them
+	text    func(p *page) string
+
 	mu    sync.Mutex
 	lines map[string]map[string][]string // by row, by mail server
+}
+
+// newOutcomes returns docs/mta-outcomes.md with nothing in it yet.
+func newOutcomes() *page {
+	p := &page{file: outcomesPage, servers: sixServers(), text: (*page).outcomes}
+	for _, r := range rows() {
+		p.rows = append(p.rows, r.name)
+	}
+	return p
 }
 
 // note keeps what a mail server has logged for a row.
@@ -137,19 +151,26 @@ func (b box) title() string {
 	return strings.ToUpper(b.name[:1]) + strings.Replace(b.name[1:], "-", " ", 1)
 }
 
-// text renders the page.
-func (p *page) text() string {
+// outcomes renders docs/mta-outcomes.md.
+func (p *page) outcomes() string {
 	var b strings.Builder
 	b.WriteString(pageHead + tableText())
 	b.WriteString("\n## What they log\n\nWithout times, process and queue numbers, addresses and the like.\n")
 	for _, r := range rows() {
 		fmt.Fprintf(&b, "\n### %s\n\n%s.\n", r.name, strings.ToUpper(r.title[:1])+r.title[1:])
-		if len(p.alike(r.name)) == 0 {
-			b.WriteString("\nNothing.\n")
-		}
-		for _, same := range p.alike(r.name) {
-			fmt.Fprintf(&b, "\n%s:\n\n```\n%s\n```\n", same.servers, strings.Join(same.lines, "\n"))
-		}
+		b.WriteString(p.logs(r.name))
+	}
+	return b.String()
+}
+
+// logs renders what the mail servers have logged for a row.
+func (p *page) logs(row string) string {
+	var b strings.Builder
+	if len(p.alike(row)) == 0 {
+		b.WriteString("\nNothing.\n")
+	}
+	for _, same := range p.alike(row) {
+		fmt.Fprintf(&b, "\n%s:\n\n```\n%s\n```\n", same.servers, strings.Join(same.lines, "\n"))
 	}
 	return b.String()
 }
@@ -162,7 +183,7 @@ type alike struct {
 
 func (p *page) alike(row string) []alike {
 	var all []alike
-	for _, m := range sixServers() {
+	for _, m := range p.servers {
 		lines := p.lines[row][m.name]
 		if len(lines) == 0 {
 			continue
@@ -181,30 +202,30 @@ func (p *page) alike(row string) []alike {
 // mail servers only.
 func (p *page) compare(t *testing.T) {
 	t.Helper()
-	for _, m := range sixServers() {
-		for _, r := range rows() {
-			if p.lines[r.name][m.name] == nil {
-				t.Logf("%s is not compared: %s has no %q", outcomesPage, m.name, r.name)
+	for _, m := range p.servers {
+		for _, row := range p.rows {
+			if p.lines[row][m.name] == nil {
+				t.Logf("%s is not compared: %s has no %q", p.file, m.name, row)
 				if *update {
-					t.Logf("it would be\n%s", p.text())
+					t.Logf("it would be\n%s", p.text(p))
 				}
 				return
 			}
 		}
 	}
-	want := p.text()
-	got, err := os.ReadFile(outcomesPage)
+	want := p.text(p)
+	got, err := os.ReadFile(p.file)
 	if err == nil && string(got) == want {
 		return
 	}
 	if !*update {
-		t.Errorf("%s is not what this run saw (%v): make lab UPDATE=-update writes it anew\n%s", outcomesPage, err, difference(string(got), want))
+		t.Errorf("%s is not what this run saw (%v): make lab UPDATE=-update writes it anew\n%s", p.file, err, difference(string(got), want))
 		return
 	}
-	if err := os.WriteFile(outcomesPage, []byte(want), 0o644); err != nil {
+	if err := os.WriteFile(p.file, []byte(want), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	t.Errorf("%s is written anew; read it, and run again", outcomesPage)
+	t.Errorf("%s is written anew; read it, and run again", p.file)
 }
 
 // difference names the lines that are in one text only.
@@ -242,7 +263,7 @@ func masks() []mask {
 		// Postfix cuts the text off, at what depends on the number of the key.
 		{regexp.MustCompile(`bad signature: key .*`), "bad signature ..."},
 		// The setup, in the local part of the recipient.
-		{regexp.MustCompile(`([\w-]+)\.(table|milter|implicit)@`), "$1@"},
+		{regexp.MustCompile(`([\w-]+)\.(table|milter|implicit|attacks)@`), "$1@"},
 	}
 }
 

@@ -15,6 +15,7 @@ type setup struct {
 	name     string
 	resolver string // what /etc/resolv.conf names, for policyd and for the mail server
 	here     string // what the resolver on the mail server does: nothing, validates, forwards
+	upstream string // which resolver that one asks; it finds everything by itself where there is none
 	dnssec   string // [dns] dnssec
 	dane     string // [postfix] dane
 	more     string // more of policyd.toml
@@ -69,10 +70,13 @@ const (
 	saysUnsigned  = `answers that pass through 198\.51\.100\.55:53 cannot be validated .* it does not pass DNSSEC records on`
 )
 
-// setups returns those of a machine: every one for Postfix, which is tested in
-// breadth. The others differ in how they enforce a verdict, not in how policyd finds
+// setups returns those of a machine.
+func (b box) setups() []setup { return append(b.programSetups(), b.attackSetups()...) }
+
+// programSetups are all but those of the attacks: every one for Postfix, which is tested
+// in breadth. The others differ in how they enforce a verdict, not in how policyd finds
 // it.
-func (b box) setups() []setup {
+func (b box) programSetups() []setup {
 	table := setup{name: "table", resolver: local, here: validates, dnssec: "validate", dane: "native", alone: true, shown: true, acts: (*lab).table}
 	implicit := setup{
 		name: "implicit", resolver: local, here: validates, dnssec: "validate", dane: "native", signals: `implicit_tls = "on"`,
@@ -134,7 +138,7 @@ func (l *lab) start(t *testing.T, s setup) {
 		t.Fatal(err)
 	}
 	if s.here != nothing {
-		l.dns.startLocal(t, l.mta, s.here)
+		l.dns.startLocal(t, l.mta, s.here, s.upstream)
 	}
 	l.policyd.start(t.Context(), t)
 	if s.milter {
