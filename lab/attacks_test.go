@@ -365,7 +365,7 @@ func TestAttackTable(t *testing.T) {
 		cell := a.attack + "-" + a.signal
 		letters[cell] = append(letters[cell], a.letter)
 		for _, m := range attackedServers() {
-			if err := a.permits(0, a.ends.of(m)); err != nil {
+			if err := a.permits(m, 0, a.ends.of(m)); err != nil {
 				t.Errorf("%s, %s: %v", a.name, m.name, err)
 			}
 		}
