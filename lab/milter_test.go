@@ -48,7 +48,7 @@ const milterLog = "var/log/milter.log"
 // startMilter runs the milter, waits until it takes connections, and returns it.
 func (b box) startMilter(ctx context.Context, t *testing.T) *exec.Cmd {
 	t.Helper()
-	if err := b.write(map[string]string{"etc/tlsverdict/milter.toml": milterConf}); err != nil {
+	if err := b.write(map[string]string{"etc/tlsverdict/milter.toml": milterConf + milterRules}); err != nil {
 		t.Fatal(err)
 	}
 	c := b.spawn(ctx, t, milterLog, "milter", "serve", "--config", "/etc/tlsverdict/milter.toml")
@@ -170,6 +170,7 @@ func (l *lab) filtered(t *testing.T) {
 			t.Run(p.name+"-released", func(t *testing.T) { l.concludePetition(t, p, receipts[i], p.later.of(l.box)) })
 		}
 	}
+	l.ruled(t)
 	l.blinded(t)
 }
 
