@@ -18,7 +18,7 @@ const (
 	// shardEntries is how many verdicts make another shard worth it, and mostShards how many
 	// shards there are at most.
 	shardEntries = 16384
-	mostShards   = 64
+	mostShards   = 16
 	// sweepEvery is how often verdicts that have ended are dropped.
 	sweepEvery = time.Second
 	// minute and hour are what otter's timer wheel calls so: each time that one is over,
