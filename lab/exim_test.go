@@ -92,7 +92,7 @@ func (x exim) install(ctx context.Context, s setup) error {
 	}
 	switch s.name {
 	case "split":
-		files["etc/exim4/conf.d/main/000_localmacros"] = ownMacros
+		files["etc/exim4/conf.d/main/000_localmacros"] = ownMacros + "TLSVERDICT_POLICYD = /run/tlsverdict/policyd.sock\n"
 		files["etc/exim4/conf.d/main/05_tlsverdict"] = files["usr/share/tlsverdict/exim/debian/main"]
 		files["etc/exim4/conf.d/router/190_tlsverdict"] = files["usr/share/tlsverdict/exim/debian/router"]
 		files["etc/exim4/conf.d/transport/40_tlsverdict"] = files["usr/share/tlsverdict/exim/debian/transport"]
