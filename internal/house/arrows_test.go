@@ -41,6 +41,7 @@ func plan() map[string]room {
 		"internal/engine":     {ours: []string{"internal/fairqueue", "internal/gather", "internal/store", "internal/verdict", "internal/nexthop"}, theirs: []string{"github.com/maypok86/otter/v2", "golang.org/x/sync", "golang.org/x/time"}, why: "it keeps rulings and does not know how an MTA asks"},
 		"internal/maillog":    {theirs: []string{"std"}, why: "it reads logs, and judges nothing"},
 		"internal/impact":     {ours: []string{"internal/maillog", "internal/mtasts", "internal/verdict"}, theirs: []string{"std"}, why: pure + ", it judges deliveries"},
+		"internal/migrate":    {theirs: []string{"go.yaml.in/yaml/v3"}, why: pure + ", it reads other programs' settings"},
 		"internal/lint":       {ours: []string{"internal/verdict", "internal/mtasts", "internal/tlsa", "internal/signal", "internal/nexthop"}, theirs: []string{"std"}, why: pure + ", it judges evidence"},
 		"internal/survey":     {ours: []string{"internal/lint", "internal/fetch", "internal/verdict", "internal/mtasts", "internal/tlsa", "internal/signal", "internal/nexthop", "internal/probe"}, theirs: []string{"std"}, why: "it asks for its owner's sake, and judges nothing"},
 		"internal/explain":    {ours: []string{"internal/engine", "internal/verdict", "internal/mtasts", "internal/tlsa", "internal/signal", "internal/nexthop"}, theirs: []string{"std"}, why: "it tells what was decided"},
