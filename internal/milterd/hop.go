@@ -36,6 +36,10 @@ func (set *Settings) hop(e envelope) hop {
 	if e.told && set.LocalMailers[strings.ToLower(e.mailer)] {
 		return hop{local: true, text: domain}
 	}
+	if e.told && strings.HasPrefix(e.host, "unix:") {
+		// Only LMTP has such next hops in Postfix: they end on this host.
+		return hop{local: true, text: domain}
+	}
 	next := domain
 	if e.told && e.host != "" {
 		next = e.host

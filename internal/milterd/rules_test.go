@@ -304,6 +304,15 @@ func TestWords(t *testing.T) {
 	}
 }
 
+// TestHopIsSocket: mail that is handed over on a unix socket stays on this host, whatever
+// the transport is called. Nobody could ever say what holds for such a next hop.
+func TestHopIsSocket(t *testing.T) {
+	h := (&Settings{}).hop(envelope{address: "b@here.example", told: true, mailer: "dovecot-lmtp", host: "unix:private/dovecot-lmtp"})
+	if !h.local || h.err != nil {
+		t.Errorf("%+v", h)
+	}
+}
+
 // FuzzHop: whatever an MTA says of a recipient, there is a next hop to judge, a reason why
 // there is none, or none because the mail stays here.
 func FuzzHop(f *testing.F) {
@@ -316,6 +325,7 @@ func FuzzHop(f *testing.F) {
 		{"@a,@b:c@d.example", "smtp", ""},
 		{"b@x", "smtp", "a..b"},
 		{"b@x.example", "tls26", "x.example:26"},
+		{"b@x.example", "dovecot-lmtp", "unix:private/dovecot-lmtp"},
 	} {
 		f.Add(seed[0], seed[1], seed[2])
 	}
