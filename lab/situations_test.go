@@ -73,7 +73,7 @@ func everywhere(ends ...string) byServer { return byServer{"": strings.Join(ends
 func (b box) withoutDANE() bool { return b.name == "sendmail-8.17" }
 
 // noDANE is the note at what becomes of DANE there.
-const noDANE = "Sendmail 8.17 has no DANE. Of this verdict it makes TLS with any host of the domain, whatever key it has, and says so in its log; what MTA-STS demands holds besides."
+const noDANE = "Sendmail 8.17 has no DANE. Of this verdict it makes TLS with any host of the domain, whatever key it has, and says so in its log; what MTA-STS demands holds besides, once policyd knows the policy."
 
 // permits reports whether a mail may end so with a mail server.
 func (s situation) permits(m box, i int, end string) error {

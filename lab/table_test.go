@@ -17,6 +17,7 @@ const longest = 100*time.Second + patience
 // table goes through every situation: while all is well, while STARTTLS is
 // stripped, while policyd is down, while it hangs.
 func (l *lab) table(t *testing.T) {
+	l.awaitPolicy(t, "stsdanebad.example")
 	l.act(t, "calm")
 	if !l.begunWithTLS() {
 		l.act(t, "implicit")
@@ -50,6 +51,20 @@ func (l *lab) table(t *testing.T) {
 	l.requireTLS(t)
 	l.sweep(t)
 	l.unfiltered(t)
+}
+
+// awaitPolicy waits until policyd knows a domain's MTA-STS policy. Where DANE decides,
+// nobody waits for that, and Sendmail 8.17, which has only MTA-STS, is told of it when
+// it is there.
+func (l *lab) awaitPolicy(t *testing.T, domain string) {
+	t.Helper()
+	var reply string
+	if err := eventually(t.Context(), func() bool {
+		reply, _ = l.policyd.query(t.Context(), "sts", domain)
+		return strings.HasPrefix(reply, "OK secure")
+	}); err != nil {
+		t.Fatalf("the map sts says %q of %s", reply, domain)
+	}
 }
 
 // requireTLS asks for REQUIRETLS: who would take that and then not keep it would lose
