@@ -10,6 +10,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
+	"strings"
 	"testing"
 	"time"
 )
@@ -64,12 +65,15 @@ func template(name string) *x509.Certificate {
 	}
 }
 
-// certificate makes what a mail host presents; kind is one of trusted,
+// certificate makes what a mail host presents; kind is one of trusted, wildcard,
 // self-signed, misnamed and private, as testdata/internet.txtar explains them.
 func (a authorities) certificate(kind, name string) (tls.Certificate, error) {
 	switch kind {
 	case "trusted":
 		return a.trusted.issue(name)
+	case "wildcard":
+		_, parent, _ := strings.Cut(name, ".")
+		return a.trusted.issue("*." + parent)
 	case "misnamed":
 		return a.trusted.issue("misnamed.invalid")
 	case "private":
@@ -109,7 +113,7 @@ func TestCertificates(t *testing.T) {
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(ca.trusted.certificate)
-	for kind, valid := range map[string]bool{"trusted": true, "misnamed": false, "private": false, "self-signed": false} {
+	for kind, valid := range map[string]bool{"trusted": true, "wildcard": true, "misnamed": false, "private": false, "self-signed": false} {
 		c, err := ca.certificate(kind, "mx.example")
 		if err != nil {
 			t.Fatal(kind, err)

@@ -277,7 +277,7 @@ func taker(end string) (protection, host string, taken bool) {
 // proper reports whether a host's certificate proves who it is: by a public CA, or by
 // a TLSA record.
 func (in *internet) proper(h *mailHost) bool {
-	if h.kind == "trusted" {
+	if h.kind == "trusted" || h.kind == "wildcard" {
 		return true
 	}
 	for _, z := range in.zones {

@@ -101,7 +101,7 @@ dnl else has failed in the message: that of tls_rcpt is not (see docs/sendmail.m
 dnl But it holds for all recipients of the session, and for all mail to the host
 dnl that this process has still to deliver.
 SLocal_tls_server
-R$*			$: $1 $| $>TlsVerdict $1 $| $&h
+R$*			$: $1 $| $>TlsVerdict <$1> $&h
 dnl {verify} $| <what to say> next hop of the last recipient
 R$* $| $#$*		$: $1 $| <$2> $>TlsVerdict_nexthop $&u
 dnl {verify} $| <what to say> <> why
@@ -125,7 +125,7 @@ dnl A session without TLS has no {verify} of its own, and would show one that th
 dnl envelope has from elsewhere.
 R$*			$: $(macro {verify} $@ NONE $) $1
 R$*			$: $1 $| $>TlsVerdict_nexthop $1
-R$* $| $*		$: $1 $| $>TlsVerdict $&{verify} $| $2
+R$* $| $*		$: $1 $| $>TlsVerdict <$&{verify}> $2
 R$* $| $#$*		$#$2
 R$* $| NONE		$: $1
 R$* $| $+		$: $1 $(tlsverdictlog tlsverdict $2 for $1 at $&{server_name} verify $&{verify} $)
@@ -144,18 +144,19 @@ R$*			$: <?> $>parse $>canonify $1
 R<?> $# $- $- $+ $={TlsVerdictUser} $*	$@ $3
 R$*			$@ $&h
 
-###  TlsVerdict: {verify} $| next hops, as [a]:[b] or a:b
+###  TlsVerdict: <{verify}> next hops, as [a]:[b] or a:b
 STlsVerdict
-R$* $| [ $+ ]:$+	$: $1 $| $3 $| $>TlsVerdict_host $1 $| [$2]
-R$* $| [ $+ ]		$@ $>TlsVerdict_judge $1 $| [$2]
-R$* $| $+:$+		$: $1 $| $3 $| $>TlsVerdict_judge $1 $| $2
-R$* $| $* $| $#$*	$#$3
-R$* $| $* $| $*		$@ $>TlsVerdict $1 $| $2
-R$* $| $*		$@ $>TlsVerdict_judge $1 $| $2
+R$*			$: ? $1
+R? <$*> [ $+ ]:$+	$: <$1> <$3> $>TlsVerdict_host <$1> [$2]
+R? <$*> [ $+ ]		$@ $>TlsVerdict_judge <$1> [$2]
+R? <$*> $+:$+		$: <$1> <$3> $>TlsVerdict_judge <$1> $2
+R? <$*> $*		$@ $>TlsVerdict_judge <$1> $2
+R<$*> <$*> $#$*		$#$3
+R<$*> <$*> $*		$@ $>TlsVerdict <$1> $2
 
 dnl One host of a list concerns us while we talk to it.
 STlsVerdict_host
-R$* $| [$&{server_name}]	$@ $>TlsVerdict_judge $1 $| [$&{server_name}]
+R<$*> [$&{server_name}]	$@ $>TlsVerdict_judge <$1> [$&{server_name}]
 R$*			$@ NONE
 
 ###  TlsVerdict_ask: next hop -> verdict; ends in <TMPF> if there is none
@@ -182,43 +183,43 @@ R$*			$: $>TlsVerdict_ask $1
 Rsecure $*		$@ yes
 R$*			$@ no
 
-###  TlsVerdict_judge: {verify} $| next hop -> what holds, or an error
+###  TlsVerdict_judge: <{verify}> next hop -> what holds, or an error
 STlsVerdict_judge
-R$* $| $+.		$: $1 $| $2
-R$* $| $*		$: $1 $| <$2> $>TlsVerdict_ask $2
+R<$*> $+.		$: <$1> $2
+R<$*> $*		$: <$1> <$2> $>TlsVerdict_ask $2
 dnl Asked for once in a message: the others of its recipients need not wait.
-R$* $| <$*> $* <TMPF>	$: $(macro {TlsVerdictUnknown} $@ $2 $) <TMPF> $2
+R<$*> <$*> $* <TMPF>	$: $(macro {TlsVerdictUnknown} $@ $2 $) <TMPF> $2
 R<TMPF> $*		$#error $@ 4.7.0 $: "450 no TLS verdict for " $1 " yet: policyd cannot tell, or does not answer"
-R$* $| <$*> NONE	$@ NONE
-R$={TlsVerdictCrypt} $| <$*> encrypt	$@ encrypt
-R$* $| <$*> encrypt	$#error $@ 4.7.5 $: "450 TLS is mandatory for " $2 ", and there is none with " $&{server_name} ", verify=" $1
+R<$*> <$*> NONE	$@ NONE
+R<$={TlsVerdictCrypt}> <$*> encrypt	$@ encrypt
+R<$*> <$*> encrypt	$#error $@ 4.7.5 $: "450 TLS is mandatory for " $2 ", and there is none with " $&{server_name} ", verify=" $1
 ifelse(_TLSV_SAID_, `no', `dnl
-R$={TlsVerdictCrypt} $| <$*> encrypt instead of $-	$@ encrypt instead of $3
-R$* $| <$*> encrypt instead of $-	$#error $@ 4.7.5 $: "450 TLS is mandatory for " $2 ", and there is none with " $&{server_name} ", verify=" $1
+R<$={TlsVerdictCrypt}> <$*> encrypt instead of $-	$@ encrypt instead of $3
+R<$*> <$*> encrypt instead of $-	$#error $@ 4.7.5 $: "450 TLS is mandatory for " $2 ", and there is none with " $&{server_name} ", verify=" $1
 ', `dnl
-RTRUSTED $| <$*> $={TlsVerdictDANE}	$@ $2
-R$* $| <$*> dane-only	$#error $@ 4.7.5 $: "450 DANE is mandatory for " $2 ", and " $&{server_name} " does not pass, verify=" $1
-R$={TlsVerdictDANEBad} $| <$*> dane	$#error $@ 4.7.5 $: "450 " $&{server_name} " does not pass DANE for " $2 ", verify=" $1
+R<TRUSTED> <$*> $={TlsVerdictDANE}	$@ $2
+R<$*> <$*> dane-only	$#error $@ 4.7.5 $: "450 DANE is mandatory for " $2 ", and " $&{server_name} " does not pass, verify=" $1
+R<$={TlsVerdictDANEBad}> <$*> dane	$#error $@ 4.7.5 $: "450 " $&{server_name} " does not pass DANE for " $2 ", verify=" $1
 dnl A host without TLSA records. TLS is asked for all the same: as long as the
 dnl resolver of this host proves nothing, hosts with records look just so.
-R$={TlsVerdictCrypt} $| <$*> dane	$@ encrypt as by dane
-R$* $| <$*> dane	$#error $@ 4.7.5 $: "450 TLS is mandatory for " $2 ", and there is none with " $&{server_name} ", verify=" $1
+R<$={TlsVerdictCrypt}> <$*> dane	$@ encrypt as by dane
+R<$*> <$*> dane	$#error $@ 4.7.5 $: "450 TLS is mandatory for " $2 ", and there is none with " $&{server_name} ", verify=" $1
 ')dnl
 dnl "match=mx.a.example:.b.example" is split at dots and colons only. A map takes
 dnl 256 octets, so just the first word goes to it. Two words with a blank between
 dnl are an attribute that we do not know.
-R$* $| <$*> secure $- $* servername=hostname	$: $1 $| <$2> <> $(tlsverdictmatch $3 $: ? $)$4
-R$* $| <$*> <> ?$*	$: $1 $| <$2> a list of MX hosts?
-R$* $| <$*> <> $* $~{TlsVerdictSeparator} $~{TlsVerdictSeparator} $*	$: $1 $| <$2> a list of MX hosts?
-R$* $| <$*> <> $+	$: $1 $| <$2> host $>TlsVerdict_policy :$3:
-R$* $| <$*> host no	$#error $@ 4.7.0 $: "450 " $&{server_name} " is not an MX host that the policy of " $2 " allows"
+R<$*> <$*> secure $- $* servername=hostname	$: <$1> <$2> <> $(tlsverdictmatch $3 $: ? $)$4
+R<$*> <$*> <> ?$*	$: <$1> <$2> a list of MX hosts?
+R<$*> <$*> <> $* $~{TlsVerdictSeparator} $~{TlsVerdictSeparator} $*	$: <$1> <$2> a list of MX hosts?
+R<$*> <$*> <> $+	$: <$1> <$2> host $>TlsVerdict_policy :$3:
+R<$*> <$*> host no	$#error $@ 4.7.0 $: "450 " $&{server_name} " is not an MX host that the policy of " $2 " allows"
 dnl DANE has authenticated the host; its certificate needs no name.
-RTRUSTED $| <$*> host yes	$@ secure by DANE
-ROK $| <$*> host yes	$: <$1> $>TlsVerdict_certificate $&{server_name}
+R<TRUSTED> <$*> host yes	$@ secure by DANE
+R<OK> <$*> host yes	$: <$1> $>TlsVerdict_certificate $&{server_name}
 R<$*> yes		$@ secure
 R<$*> no		$#error $@ 4.7.5 $: "450 the certificate of " $&{server_name} " is for other names, and " $1 " asks for that one"
-R$* $| <$*> host yes	$#error $@ 4.7.5 $: "450 a trusted certificate is mandatory for " $2 ", and " $&{server_name} " has none, verify=" $1
-R$* $| <$*> $*		$#error $@ 4.7.0 $: "450 the TLS verdict for " $2 " is not understood: " $3
+R<$*> <$*> host yes	$#error $@ 4.7.5 $: "450 a trusted certificate is mandatory for " $2 ", and " $&{server_name} " has none, verify=" $1
+R<$*> <$*> $*		$#error $@ 4.7.0 $: "450 the TLS verdict for " $2 " is not understood: " $3
 R$*			$#error $@ 4.7.0 $: "450 no TLS verdict"
 
 ###  TlsVerdict_policy: is the MX host in :a:.b: ? A dot in front
