@@ -17,7 +17,7 @@ type sendmail struct{ box }
 
 // ownMC is what the lab has in sendmail.mc besides: names, and sites of its own.
 const ownMC = "define(`confDOMAIN_NAME', `mta.lab.example')dnl\n" +
-	"FEATURE(`mailertable', `text -o /etc/mail/mailertable')dnl\n"
+	"FEATURE(`mailertable')dnl\n"
 
 // access lets this host relay, at once; Debian's file says the same of it.
 const access = `Connect:127.0.0.1	RELAY
@@ -55,13 +55,17 @@ func (m sendmail) install(ctx context.Context, s setup) error {
 		return err
 	}
 	const below = "MAILER_DEFINITIONS\n"
+	more := ""
+	if s.name == "own" {
+		more = ownRules
+	}
 	err = m.write(map[string]string{
 		"usr/share/sendmail/cf/feature/tlsverdict.m4": feature,
 		"etc/hosts":                 "127.0.0.1 localhost mta.lab.example\n",
-		"etc/mail/sendmail.mc":      strings.Replace(string(debian), below, lines+below, 1),
+		"etc/mail/sendmail.mc":      strings.Replace(string(debian), below, lines+below, 1) + more,
 		"etc/mail/submit.mc":        string(submit),
 		"etc/mail/access":           access,
-		"etc/mail/mailertable":      "",
+		"etc/mail/mailertable":      ownRoutes,
 		"etc/mail/m4/dialup.m4":     "",
 		"etc/mail/m4/provider.m4":   "",
 		"etc/mail/trusted-users":    "",
@@ -81,7 +85,7 @@ func (m sendmail) install(ctx context.Context, s setup) error {
 			return fmt.Errorf("%s.mc: %w: %s", file, err, out)
 		}
 	}
-	_, err = m.run(ctx, "sh", "-c", "makemap hash /etc/mail/access </etc/mail/access && newaliases")
+	_, err = m.run(ctx, "sh", "-c", "cd /etc/mail && makemap hash access <access && makemap hash mailertable <mailertable && newaliases")
 	return err
 }
 

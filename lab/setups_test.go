@@ -96,7 +96,9 @@ func (b box) programSetups() []setup {
 			{name: "deceived", resolver: lying, dnssec: "validate", dane: "native", lies: liesToExim(), acts: (*lab).deceived},
 		}
 	case "sendmail":
-		return []setup{table, filtered}
+		own := table
+		own.name, own.alone, own.shown, own.acts = "own", false, false, (*lab).sendmailsOwn
+		return []setup{table, filtered, own}
 	}
 	all := []setup{
 		// A validating resolver on the mail server.

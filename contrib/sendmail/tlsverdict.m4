@@ -146,18 +146,16 @@ R$*			$@ $&h
 
 ###  TlsVerdict: <{verify}> next hops, as [a]:[b] or a:b
 STlsVerdict
+dnl Of a list of hosts, the one that we talk to. Where that is none of them, what
+dnl holds for any of the list.
+R<$*> $*[$&{server_name}]$*	$@ $>TlsVerdict_judge <$1> [$&{server_name}]
 R$*			$: ? $1
-R? <$*> [ $+ ]:$+	$: <$1> <$3> $>TlsVerdict_host <$1> [$2]
+R? <$*> [ $+ ]:$+	$: <$1> <$3> $>TlsVerdict_judge <$1> [$2]
 R? <$*> [ $+ ]		$@ $>TlsVerdict_judge <$1> [$2]
 R? <$*> $+:$+		$: <$1> <$3> $>TlsVerdict_judge <$1> $2
 R? <$*> $*		$@ $>TlsVerdict_judge <$1> $2
 R<$*> <$*> $#$*		$#$3
 R<$*> <$*> $*		$@ $>TlsVerdict <$1> $2
-
-dnl One host of a list concerns us while we talk to it.
-STlsVerdict_host
-R<$*> [$&{server_name}]	$@ $>TlsVerdict_judge <$1> [$&{server_name}]
-R$*			$@ NONE
 
 ###  TlsVerdict_ask: next hop -> verdict; ends in <TMPF> if there is none
 STlsVerdict_ask
