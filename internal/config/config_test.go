@@ -274,8 +274,8 @@ func TestProblemsOfValues(t *testing.T) {
 
 func TestProblemsOfEntries(t *testing.T) {
 	checkProblems(t, []problemTest{
-		{"later", "[signals]\nprefix = \"enforce\"\nbanner = \"enforce\"", []string{
-			`f:3: signals.banner is not in this release: remove it, or leave it at "off"`,
+		{"banner", "[signals]\nprefix = \"enforce\"\nbanner = \"on\"", []string{
+			`f:3: signals.banner = "on": want "off" or "observe" or "enforce"`,
 		}},
 		{"record type", "[signals]\nrr_type = 53\nrr = \"on\"", []string{
 			`f:2: signals.rr_type = 53: want a whole number from 65280 to 65534`, `f:3: signals.rr = "on": want "off" or "observe" or "enforce"`,

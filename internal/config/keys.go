@@ -79,6 +79,7 @@ func dnsKeys() []key[Config] {
 		bind("signals.rr", `"off"`, func(c *Config) *verdict.Mode { return &c.Signals.RR }, signalMode()),
 		bind("signals.rr_type", `65400`, func(c *Config) *int { return &c.Signals.RRType },
 			integer(int64(signal.LeastRRType), int64(signal.MostRRType))),
+		bind("signals.banner", `"off"`, func(c *Config) *verdict.Mode { return &c.Signals.Banner }, signalMode()),
 	}
 }
 
@@ -120,7 +121,6 @@ type later struct {
 // its line here and adds one to keys.
 func laterKeys() []later {
 	return []later{
-		{"signals.banner", []any{"off"}},
 		{"store.shared", []any{""}},
 		{"control.socket", []any{"/run/tlsverdict/control.sock", ""}},
 		{"http.listen", []any{""}},

@@ -42,7 +42,9 @@ type Stack struct {
 
 	mta *mta
 	// ports is nil where implicit TLS is off.
-	ports     *ports
+	ports *ports
+	// banners is nil where the banner is off.
+	banners   *banners
 	refresher *engine.Refresher
 	stop      context.CancelFunc
 	running   sync.WaitGroup
@@ -98,6 +100,7 @@ func NewStack(cfg *config.Config, st *store.Store, through Network, log *slog.Lo
 		g.Own = newOwner(cfg.Signals.Implicit.Own, through.machine(), log).own
 	}
 	mta := newMTA(cfg, through, log)
+	learning := newBanners(cfg, through, resolver, fetcher.Roots, st, log)
 	var responder *socketmapd.Responder
 	e, err = engine.New(engine.Config{
 		Gather: g.Facts, Enforcement: mta.enforcement, Rules: cfg.Rules(), Entries: cfg.Cache.Entries,
@@ -105,12 +108,14 @@ func NewStack(cfg *config.Config, st *store.Store, through Network, log *slog.Lo
 		MinTTL:   cfg.Cache.MinTTL, MaxTTL: cfg.Cache.MaxTTL, RefreshAhead: cfg.Cache.RefreshAhead,
 		// Nothing is ruled on before the responder is there.
 		Told:    func(d nexthop.Destination, r engine.Ruled) { responder.Told(d, r) },
+		Ruled:   learning.ruled,
 		Flights: maxFlights, Observe: cfg.Mode == verdict.Observe, Log: log,
 	})
 	if err != nil {
 		return nil, err
 	}
 	mta.changed = e.Reconsider
+	learning.raise(e)
 	opt := socketmapd.Options{
 		Observe: cfg.Mode == verdict.Observe, Deadline: cfg.Socketmap.Deadline,
 		ReportLevel: cfg.Postfix.ReportLevel, Log: log,
@@ -120,7 +125,7 @@ func NewStack(cfg *config.Config, st *store.Store, through Network, log *slog.Lo
 		opt.Implicit = &socketmapd.Implicit{Port: hosts.port, Transport: cfg.Signals.Implicit.Transport, Ports: hosts}
 	}
 	responder = socketmapd.New(e, opt)
-	s := &Stack{mta: mta, ports: hosts, Resolver: resolver, Engine: e, Responder: responder}
+	s := &Stack{mta: mta, ports: hosts, banners: learning, Resolver: resolver, Engine: e, Responder: responder}
 	if cfg.MTASTS.Mode != verdict.Off {
 		s.refresher = newRefresher(st, policies, resolver, e, log)
 	}
@@ -187,6 +192,9 @@ func (s *Stack) Start() {
 	}
 	if s.ports != nil {
 		s.running.Go(func() { s.ports.run(ctx) })
+	}
+	if s.banners != nil {
+		s.running.Go(func() { s.banners.run(ctx) })
 	}
 	if s.refresher != nil {
 		s.running.Go(func() { s.refresher.Run(ctx) })

@@ -105,6 +105,9 @@ type Config struct {
 	// has it. It must not wait, nor call the engine but for Cached and Prepare.
 	// Optional.
 	Told func(nexthop.Destination, Ruled)
+	// Ruled is told of each ruling that was worked out, once it is kept. It must not
+	// wait, nor change anything, nor call the engine but for Raise. Optional.
+	Ruled func(*Explanation)
 	// Entries bounds the cache. Required.
 	Entries int
 	// MinTTL and MaxTTL bound how long a verdict is kept.
@@ -358,6 +361,19 @@ func (e *Engine) Learned(domain string) {
 	}
 }
 
+// Raise says that more may be demanded of a name than was known. What demands less than
+// certificates of all hosts is dropped; flights under way are kept.
+func (e *Engine) Raise(name string) {
+	for port := range e.ports.all() {
+		for _, host := range []bool{false, true} {
+			d := nexthop.Destination{Name: name, Port: port, Host: host}
+			if n, _, ok := e.cache.get(d); ok && verdict.Strictness(n.verdict) < verdict.Strictness(verdict.WebPKI{}) {
+				e.forget(d)
+			}
+		}
+	}
+}
+
 func (e *Engine) forget(d nexthop.Destination) {
 	e.flights.Forget(d.String())
 	e.cache.drop(d)
@@ -416,6 +432,9 @@ func (e *Engine) work(d nexthop.Destination, client string) (x *Explanation) {
 	e.keep(d, x, epoch)
 	e.say(d, x)
 	e.seen.see(d, &x.Ruling)
+	if e.cfg.Ruled != nil {
+		e.cfg.Ruled(x)
+	}
 	return x
 }
 

@@ -36,6 +36,7 @@ func plan() map[string]room {
 		"internal/fetch":      {ours: []string{"internal/mtasts", "internal/verdict"}, theirs: []string{"code.dny.dev/ssrf"}, why: "it fetches one policy and decides nothing"},
 		"internal/probe":      {ours: []string{"internal/nexthop", "internal/tlsa", "internal/verdict"}, theirs: []string{"std"}, why: "it connects to mail servers, and concludes nothing for a domain"},
 		"internal/store":      {ours: []string{"internal/mtasts", "internal/signal"}, theirs: []string{"go.etcd.io/bbolt"}, why: "it keeps what it is given"},
+		"internal/pin":        {ours: []string{"internal/nexthop", "internal/probe", "internal/signal", "internal/store", "internal/verdict"}, theirs: []string{"golang.org/x/time"}, why: "it learns what hosts promise, and does not decide what that means"},
 		"internal/fairqueue":  {theirs: []string{"std"}, why: "it shares places out and does not know what for"},
 		"internal/gather":     {ours: []string{"internal/fairqueue", "internal/resolve", "internal/fetch", "internal/mtasts", "internal/tlsa", "internal/signal", "internal/nexthop", "internal/verdict"}, theirs: []string{"std"}, why: "it asks, and does not keep rulings or know who wants them"},
 		"internal/engine":     {ours: []string{"internal/fairqueue", "internal/gather", "internal/store", "internal/verdict", "internal/nexthop"}, theirs: []string{"github.com/maypok86/otter/v2", "golang.org/x/sync", "golang.org/x/time"}, why: "it keeps rulings and does not know how an MTA asks"},

@@ -42,6 +42,8 @@
 //	it proved itself    goodFor      after half to three quarters of that
 //	it did not          not at all   after 5 minutes, then twice as long each time, up to 4 hours
 //
+// Config.Pace has other times, for who does not rely on the latest result.
+//
 // A result is never believed beyond its time. A probe that could not be made, because of
 // this host or its resolver, says nothing of the other: an earlier good result then holds
 // to its end. Renew has a host that is believed looked at soon, but not within freshAfter

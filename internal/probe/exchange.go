@@ -215,18 +215,25 @@ func (e *exchange) verify(cs tls.ConnectionState) error {
 		if _, err := tlsa.Authenticate(e.held.Records, shown); err != nil {
 			return e.refuse(err)
 		}
-		r.By = ByDANE
+		r.By, r.Named = ByDANE, e.named(leaf) == nil
 		return nil
 	}
-	opts := x509.VerifyOptions{Roots: e.client.Roots, Intermediates: x509.NewCertPool(), DNSName: r.Target.Host}
-	for _, cert := range cs.PeerCertificates[1:] {
-		opts.Intermediates.AddCert(cert)
-	}
-	if _, err := leaf.Verify(opts); err != nil {
+	if err := e.named(leaf); err != nil {
 		return e.refuse(err)
 	}
-	r.By = ByWebPKI
+	r.By, r.Named = ByWebPKI, true
 	return nil
+}
+
+// named holds a certificate to the literal host name, and to the authorities.
+func (e *exchange) named(leaf *x509.Certificate) error {
+	r := e.result
+	opts := x509.VerifyOptions{Roots: e.client.Roots, Intermediates: x509.NewCertPool(), DNSName: r.Target.Host}
+	for _, cert := range r.Chain[1:] {
+		opts.Intermediates.AddCert(cert)
+	}
+	_, err := leaf.Verify(opts)
+	return err
 }
 
 // refuse is the error for a certificate that does not hold.

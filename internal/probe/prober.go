@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"cmp"
 	"container/heap"
 	"context"
 	"fmt"
@@ -31,12 +32,24 @@ const (
 	longestPause = 4 * time.Hour
 )
 
+// Pace is how often hosts are probed. The zero value is what suits those who rely on the
+// latest result.
+type Pace struct {
+	// Good returns how long a host that has proved itself is believed; nil means an hour.
+	// It is probed again after half to three quarters of that.
+	Good func(*Result) time.Duration
+	// Failed is the time from the first probe that a host fails to the next, and Longest
+	// the most that it grows to; 0 means 5 minutes, and 4 hours.
+	Failed, Longest time.Duration
+}
+
 // Config is what a Prober works with.
 type Config struct {
 	// Probe makes one probe; Client has it. Required.
 	Probe func(context.Context, Target) Result
 	// AtOnce bounds the probes under way; 0 means DefaultAtOnce.
 	AtOnce int
+	Pace   Pace
 	// Done is told of each result, whatever came of it. It must not wait. Optional.
 	Done func(Result)
 	// Random returns a number from 0 up to 1, for the times of probes. Required.
@@ -82,6 +95,11 @@ func New(cfg Config) *Prober {
 	if cfg.AtOnce <= 0 {
 		cfg.AtOnce = DefaultAtOnce
 	}
+	if cfg.Pace.Good == nil {
+		cfg.Pace.Good = func(*Result) time.Duration { return goodFor }
+	}
+	cfg.Pace.Failed = cmp.Or(cfg.Pace.Failed, failedPause)
+	cfg.Pace.Longest = cmp.Or(cfg.Pace.Longest, longestPause)
 	return &Prober{cfg: cfg, wake: make(chan struct{}, 1), known: make(map[Target]*entry)}
 }
 
@@ -187,12 +205,22 @@ func (p *Prober) Run(ctx context.Context) {
 // one probes a host and keeps what came of it.
 func (p *Prober) one(ctx context.Context, n *entry) {
 	r := p.probe(ctx, n.target)
-	r.Chain = nil // of many hosts it would be much
-	change := p.keep(n, &r)
+	kept := r
+	kept.Chain, kept.Greeting = nil, "" // of many hosts it would be much
+	change := p.keep(n, &kept, p.life(&r))
 	p.say(ctx, &r, change)
+	r.Chain = nil
 	if p.cfg.Done != nil && (r.Err == nil || r.Err.again == 0) {
 		p.cfg.Done(r)
 	}
+}
+
+// life is how long a good result is believed.
+func (p *Prober) life(r *Result) time.Duration {
+	if r.Err != nil {
+		return 0
+	}
+	return p.cfg.Pace.Good(r)
 }
 
 // probe has a defect spoil one probe, and not the process: what is read there is what
@@ -208,7 +236,8 @@ func (p *Prober) probe(ctx context.Context, t Target) (r Result) {
 	return p.cfg.Probe(ctx, t)
 }
 
-// say writes the record of a probe. That a host does what it did is no news.
+// say writes the record of a probe. That a host does what it did is no news, and that one
+// of all mail servers has no STARTTLS is none either.
 func (p *Prober) say(ctx context.Context, r *Result, changed bool) {
 	if r.Err != nil && r.Err.again > 0 || ctx.Err() != nil {
 		return
@@ -224,7 +253,7 @@ func (p *Prober) say(ctx context.Context, r *Result, changed bool) {
 	if r.Address.IsValid() {
 		attrs = append(attrs, slog.String("address", r.Address.String()))
 	}
-	if changed {
+	if changed && r.Target.Kind == Implicit {
 		level = slog.LevelInfo
 		if r.Err != nil {
 			level = severity(r.Err.Fault)
@@ -418,13 +447,13 @@ func (p *Prober) rest(n *entry, now time.Time) {
 	n.idle = true
 	end := n.until
 	if !now.Before(end) {
-		end = later(now, n.began.Add(longestPause))
+		end = later(now, n.began.Add(p.cfg.Pace.Longest))
 	}
 	p.schedule(n, end)
 }
 
 // keep takes the result of a probe over, and reports whether it is news.
-func (p *Prober) keep(n *entry, r *Result) (changed bool) {
+func (p *Prober) keep(n *entry, r *Result, life time.Duration) (changed bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	n.running = false
@@ -447,19 +476,19 @@ func (p *Prober) keep(n *entry, r *Result) (changed bool) {
 	case good:
 		p.counts.good.Add(1)
 		n.failures, n.last = 0, r
-		n.until, n.notBefore = n.began.Add(goodFor), n.began.Add(freshAfter)
-		p.schedule(n, n.began.Add(goodFor/2+p.part(goodFor/4)))
+		n.until, n.notBefore = n.began.Add(life), n.began.Add(freshAfter)
+		p.schedule(n, n.began.Add(life/2+p.part(life/4)))
 	case r.Err.Silent() && before:
 		// It says nothing of the host.
 		n.notBefore = now.Add(freshAfter)
-		p.schedule(n, now.Add(failedPause+p.part(failedPause/2)))
+		p.schedule(n, now.Add(p.cfg.Pace.Failed+p.part(p.cfg.Pace.Failed/2)))
 		changed = true
 	default:
 		if !r.Err.Silent() {
 			n.failures++
 		}
 		n.last, n.until = r, time.Time{}
-		pause := min(failedPause<<min(max(n.failures-1, 0), 16), longestPause)
+		pause := min(p.cfg.Pace.Failed<<min(max(n.failures-1, 0), 10), p.cfg.Pace.Longest)
 		n.notBefore = now.Add(pause + p.part(pause/2))
 		p.schedule(n, n.notBefore)
 	}

@@ -80,6 +80,9 @@ type Result struct {
 	Greeting string
 	// Offered: the host offered TLS; on a port for implicit TLS it does so by being there.
 	Offered bool
+	// Named: the certificate is one by a certificate authority for the literal host name,
+	// whatever vouches for the host.
+	Named bool
 	// Chain is what the host showed, its own certificate first, whether it holds or not.
 	// A Prober does not keep it.
 	Chain []*x509.Certificate

@@ -19,7 +19,8 @@
 //	})
 //
 // Nothing in it sleeps, opens a socket or needs the network, so that everything can
-// run in a synctest bubble, where an hour costs nothing. Every DNS answer takes
+// run in a synctest bubble, where an hour costs nothing. Every DNS answer, and every
+// connection to a mail server, takes
 // Latency, and nothing else takes time unless it is told to: in a bubble the time
 // that a question took says how many DNS rounds it needed.
 //

@@ -107,6 +107,11 @@ func (m *Mail) Dial(ctx context.Context, network, address string) (net.Conn, err
 	if err != nil {
 		return nil, fmt.Errorf("world: dial: %w", err)
 	}
+	select {
+	case <-time.After(Latency):
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	name, s := m.at(to)
 	failed := func(why syscall.Errno) error {
 		return &net.OpError{Op: "dial", Net: network, Addr: Addr(address), Err: why}

@@ -1,0 +1,65 @@
+package daemon
+
+import (
+	"context"
+	"crypto/x509"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+
+	"tlsverdict/internal/config"
+	"tlsverdict/internal/engine"
+	"tlsverdict/internal/nexthop"
+	"tlsverdict/internal/pin"
+	"tlsverdict/internal/probe"
+	"tlsverdict/internal/resolve"
+	"tlsverdict/internal/store"
+	"tlsverdict/internal/verdict"
+)
+
+// banners learns the pins of mail hosts.
+type banners struct {
+	client  *probe.Client
+	prober  *probe.Prober
+	learner *pin.Learner
+	visits  visitor
+}
+
+// newBanners returns nil where the banner is off, or could never be learned: without
+// DNSSEC nobody could know whether a host has TLSA records to prove itself by.
+func newBanners(cfg *config.Config, through Network, r *resolve.Resolver, roots *x509.CertPool, st *store.Store, log *slog.Logger) *banners {
+	if rules := cfg.Rules(); rules.Banner == verdict.Off || rules.WithoutDNSSEC {
+		return nil
+	}
+	visits := visitor{cfg, through, r, roots, log}
+	b := &banners{client: visits.client(nexthop.SMTPPort), visits: visits}
+	b.learner = pin.New(pin.Config{Store: st, Log: log})
+	b.prober = probe.New(probe.Config{
+		Probe: b.client.Probe, AtOnce: through.Probes, Pace: b.learner.Pace(), Done: b.learner.Done, Random: rand.Float64, Log: log,
+	})
+	b.learner.Prober = b.prober
+	return b
+}
+
+// ruled is for engine.Config.Ruled.
+func (b *banners) ruled(x *engine.Explanation) {
+	if b != nil {
+		b.learner.Ruled(&x.Facts)
+	}
+}
+
+// raise has the engine hear of new pins. Nothing is learned before.
+func (b *banners) raise(e *engine.Engine) {
+	if b != nil {
+		b.learner.Raised = e.Raise
+	}
+}
+
+// run probes until ctx ends.
+func (b *banners) run(ctx context.Context) {
+	b.client.Hello = b.visits.helo(ctx)
+	var both sync.WaitGroup
+	both.Go(func() { b.prober.Run(ctx) })
+	b.learner.Run(ctx)
+	both.Wait()
+}
