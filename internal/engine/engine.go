@@ -227,10 +227,12 @@ func New(cfg Config) (*Engine, error) {
 	e.places = fairqueue.New(cfg.Flights, waitingPerFlight*cfg.Flights)
 	e.starts = fairqueue.New(startsPerCPU*runtime.GOMAXPROCS(0), cfg.Flights)
 	var err error
-	e.cache, err = newVerdicts(cfg.Entries, e.start, func(n *entry) uint32 {
+	e.base, e.stop = context.WithCancel(context.Background())
+	e.cache, err = newVerdicts(e.base, cfg.Entries, e.start, func(n *entry) uint32 {
 		return weight(size(n.verdict)+besideSize(n.beside), entryUnit, cfg.Entries)
 	})
 	if err != nil {
+		e.stop()
 		return nil, err
 	}
 	e.why, err = otter.New(&otter.Options[nexthop.Destination, *Explanation]{
@@ -240,13 +242,12 @@ func New(cfg Config) (*Engine, error) {
 		},
 	})
 	if err != nil {
+		e.stop()
 		return nil, fmt.Errorf("engine: cache of explanations: %w", err)
 	}
 	if e.seen, err = newObserver(cfg.Observe, cfg.Log); err != nil {
 		return nil, fmt.Errorf("engine: cache of what was observed: %w", err)
 	}
-	e.base, e.stop = context.WithCancel(context.Background())
-	go e.cache.sweep(e.base)
 	return e, nil
 }
 

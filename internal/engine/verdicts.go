@@ -34,6 +34,11 @@ const (
 type verdicts struct {
 	seed   maphash.Seed
 	shards []shard
+	// upkeep is what otter does in the background, which one goroutine does for all
+	// shards: otherwise each would when all have something to do, and nobody else
+	// would have a processor.
+	upkeep chan func()
+	ended  <-chan struct{}
 }
 
 // shard is one of them.
@@ -43,11 +48,12 @@ type shard struct {
 }
 
 // newVerdicts makes a cache of so many entries. start is where the clock of entries
-// begins, and weigh says how many of the entries one counts as.
-func newVerdicts(entries int, start time.Time, weigh func(*entry) uint32) (*verdicts, error) {
+// begins, and weigh says how many of the entries one counts as. It is kept up until ctx
+// ends.
+func newVerdicts(ctx context.Context, entries int, start time.Time, weigh func(*entry) uint32) (*verdicts, error) {
 	// A power of two, so that a shard is cheap to find.
 	count := min(mostShards, 1<<bits.Len(uint(entries/shardEntries)))
-	v := &verdicts{seed: maphash.MakeSeed(), shards: make([]shard, count)}
+	v := &verdicts{seed: maphash.MakeSeed(), shards: make([]shard, count), upkeep: make(chan func(), count), ended: ctx.Done()}
 	for i := range v.shards {
 		clock := shardClock{start: start, ahead: time.Duration(i+1) * (minute + hour) / time.Duration(count)}
 		c, err := otter.New(&otter.Options[nexthop.Destination, *entry]{
@@ -60,18 +66,20 @@ func newVerdicts(entries int, start time.Time, weigh func(*entry) uint32) (*verd
 				// Also of one that was replaced: see Hold.
 				n.Value.renewal.Store(gone)
 			},
-			Clock: clock,
+			Clock:    clock,
+			Executor: v.later,
 		})
 		if err != nil {
 			return nil, fmt.Errorf("engine: cache: %w", err)
 		}
 		v.shards[i] = shard{c, clock}
 	}
+	go v.keepUp(ctx)
 	return v, nil
 }
 
 // shardClock is the clock of a shard, which is ahead of the others so that what it does from
-// time to time, it does at another time. It does not tick: see sweep.
+// time to time, it does at another time. It does not tick: see keepUp.
 type shardClock struct {
 	start time.Time
 	ahead time.Duration
@@ -128,15 +136,45 @@ func (v *verdicts) size() int {
 	return n
 }
 
-// sweep drops what has ended, until ctx does.
-func (v *verdicts) sweep(ctx context.Context) {
+// later has the upkeep done, and does not wait. A shard has one thing to do at most.
+func (v *verdicts) later(do func()) {
+	select {
+	case <-v.ended:
+		go do()
+		return
+	default:
+	}
+	select {
+	case v.upkeep <- do:
+	default:
+		go do()
+	}
+}
+
+// keepUp does the upkeep, and drops what has ended, until ctx does.
+func (v *verdicts) keepUp(ctx context.Context) {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {
 		select {
+		case do := <-v.upkeep:
+			do()
 		case <-tick.C:
 			v.tidy()
 		case <-ctx.Done():
+			v.overdue()
+			return
+		}
+	}
+}
+
+// overdue does what waits to be done.
+func (v *verdicts) overdue() {
+	for {
+		select {
+		case do := <-v.upkeep:
+			do()
+		default:
 			return
 		}
 	}
@@ -145,6 +183,7 @@ func (v *verdicts) sweep(ctx context.Context) {
 // tidy drops what has ended, and what is too much.
 func (v *verdicts) tidy() {
 	for i := range v.shards {
+		v.overdue()
 		v.shards[i].CleanUp()
 		runtime.Gosched()
 	}

@@ -57,12 +57,11 @@ func TestForgetEveryForm(t *testing.T) {
 func TestShards(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const entries, kept = 200_000, 50_000
-		v, err := newVerdicts(entries, time.Now(), func(*entry) uint32 { return 1 })
+		ctx, stop := context.WithCancel(t.Context())
+		v, err := newVerdicts(ctx, entries, time.Now(), func(*entry) uint32 { return 1 })
 		if err != nil {
 			t.Fatal(err)
 		}
-		ctx, stop := context.WithCancel(t.Context())
-		go v.sweep(ctx)
 		if len(v.shards) != 16 {
 			t.Errorf("%d shards", len(v.shards))
 		}
@@ -108,7 +107,7 @@ func TestShards(t *testing.T) {
 // TestShardsAreBounded: what is too much goes, whatever shard it falls on.
 func TestShardsAreBounded(t *testing.T) {
 	const entries = 40_000
-	v, err := newVerdicts(entries, time.Now(), func(*entry) uint32 { return 2 })
+	v, err := newVerdicts(t.Context(), entries, time.Now(), func(*entry) uint32 { return 2 })
 	if err != nil {
 		t.Fatal(err)
 	}

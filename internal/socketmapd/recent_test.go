@@ -139,3 +139,18 @@ func TestRecentIsTheQuestions(t *testing.T) {
 	}
 	all.Wait()
 }
+
+// BenchmarkRecent is a question that came lately.
+func BenchmarkRecent(b *testing.B) {
+	var mx atomic.Pointer[string]
+	host := "mx1.example.com"
+	mx.Store(&host)
+	e := realEngine(b, &mx)
+	defer e.Close()
+	r := New(e, Options{Deadline: time.Second, Log: slog.New(slog.DiscardHandler)})
+	req, reply := postfixmap.Request{Map: []byte("postfix"), Key: []byte("example.com")}, make([]byte, 0, 1024)
+	b.ReportAllocs()
+	for b.Loop() {
+		r.ServeMap(b.Context(), req, reply)
+	}
+}
