@@ -233,7 +233,7 @@ func assaultsMX() []assault {
 		assaultOn("mx-first", "an impostor's host for the genuine one", withSTS(), bySTS).lying(lie1(toImpostor("mx-first"))).where("if the policy can be fetched"),
 		assaultOn("mx-first-suppressed", "an impostor's host for the genuine one; the TXT record of MTA-STS is suppressed, too", withSTS(), byNone).lying(func(*lab) []lie {
 			return []lie{toImpostor("mx-first-suppressed"), nxdomain("_mta-sts.mx-first-suppressed.example.", dns.TypeTXT)}
-		}).lostTo("mx.impostor.example", delivery, encrypted).where("if its TXT record is suppressed"),
+		}).lostTo("mx.impostor.example", delivery, encrypted).where("if the TXT record is suppressed, too"),
 		assaultOn("mx-prefix", "`smtps-mx` is renamed to `x7gh3`, with the same addresses", withPrefix(), byNobody).lying(renamed("mx-prefix", "smtps-mx", "x7gh3")),
 		assaultOn("mx-txt", "an impostor's host for the genuine one", withTXT(strictTLS), byNobody).lying(lie1(toImpostor("mx-txt"))),
 		assaultOn("mx-rr", "an impostor's host for the genuine one", withRR(strictTLS), byNobody).lying(lie1(toImpostor("mx-rr"))),

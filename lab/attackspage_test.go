@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -53,6 +54,8 @@ can do it ` + "`implicit_tls = \"on\"`" + `.
   beside it asks for a certificate.
 - **An unsigned zone says nothing.** A prefix, TXT record or TLSA record in it is seen and not believed: nobody can stop mail by injecting one, and
   nobody is protected by having one.
+- **A signal is worth as much as what it hangs on.** Whoever has the key of a signed zone, or a certificate for the name of a policy host, speaks for that
+  domain, and is believed.
 - **Mail waits; it is not delivered.** An attacker who can do one of these things all the time keeps mail away for as long as it is
   queued. He could do that by dropping packets, too.
 
@@ -146,7 +149,7 @@ func (p *page) assaultsOf(r attackRow) string {
 			if a.attack != r.name || a.signal != s.name {
 				continue
 			}
-			fmt.Fprintf(&b, "| [%s](#%s) | %s | %s |", s.title, a.name, a.title, a.verdict[0])
+			fmt.Fprintf(&b, "| [%s](#%s) | %s | %s |", s.title, a.name, cmp.Or(a.title, "this alone"), a.verdict[0])
 			for _, m := range p.servers {
 				fmt.Fprintf(&b, " %s |", shown(a.ends.of(m)))
 			}

@@ -15,7 +15,7 @@ type setup struct {
 	name     string
 	resolver string // what /etc/resolv.conf names, for policyd and for the mail server
 	here     string // what the resolver on the mail server does: nothing, validates, forwards
-	upstream string // which resolver that one asks; it finds everything by itself where there is none
+	upstream string // more of its configuration: whom it asks
 	dnssec   string // [dns] dnssec
 	dane     string // [postfix] dane
 	more     string // more of policyd.toml
