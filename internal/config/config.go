@@ -53,6 +53,7 @@ type Config struct {
 	Postfix   Postfix
 	Cache     Cache
 	Store     Store
+	Control   Control
 	Log       Log
 	// Overrides are the [[override]] entries.
 	Overrides Overrides
@@ -211,6 +212,12 @@ type Cache struct {
 	RefreshAhead bool
 }
 
+// Control is how the command line reaches the daemon.
+type Control struct {
+	// Socket is a unix socket, absolute; empty: there is none.
+	Socket string
+}
+
 // Store is where policies survive a restart.
 type Store struct {
 	// Path is the database file, absolute; empty keeps policies in memory only.
@@ -269,8 +276,9 @@ func Default() *Config {
 			MaxTTL:       24 * time.Hour,
 			RefreshAhead: true,
 		},
-		Store: Store{Path: "/var/lib/tlsverdict/policyd.db"},
-		Log:   Log{Level: slog.LevelInfo, Format: LogText},
+		Store:   Store{Path: "/var/lib/tlsverdict/policyd.db"},
+		Control: Control{Socket: "/run/tlsverdict/control.sock"},
+		Log:     Log{Level: slog.LevelInfo, Format: LogText},
 	}
 }
 

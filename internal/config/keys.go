@@ -90,6 +90,7 @@ func keepKeys() []key[Config] {
 		bind("cache.max_ttl", `"24h"`, func(c *Config) *time.Duration { return &c.Cache.MaxTTL }, duration(time.Second, week)),
 		bind("cache.refresh_ahead", `true`, func(c *Config) *bool { return &c.Cache.RefreshAhead }, boolean),
 		bind("store.path", `"/var/lib/tlsverdict/policyd.db"`, func(c *Config) *string { return &c.Store.Path }, absolute),
+		bind("control.socket", `"/run/tlsverdict/control.sock"`, func(c *Config) *string { return &c.Control.Socket }, absolute),
 		bind("log.level", `"info"`, func(c *Config) *slog.Level { return &c.Log.Level },
 			oneOf(word[slog.Level]{"debug", slog.LevelDebug}, word[slog.Level]{"info", slog.LevelInfo},
 				word[slog.Level]{"warn", slog.LevelWarn}, word[slog.Level]{"error", slog.LevelError})),
@@ -122,7 +123,6 @@ type later struct {
 func laterKeys() []later {
 	return []later{
 		{"store.shared", []any{""}},
-		{"control.socket", []any{"/run/tlsverdict/control.sock", ""}},
 		{"http.listen", []any{""}},
 	}
 }

@@ -55,6 +55,21 @@ func (b *banners) raise(e *engine.Engine) {
 	}
 }
 
+// domains returns some of those that have a host.
+func (b *banners) domains(host string) []string {
+	if b == nil {
+		return nil
+	}
+	return b.learner.Domains(host)
+}
+
+// renew has the hosts of a destination looked at soon.
+func (b *banners) renew(f *verdict.Facts) {
+	if b != nil {
+		b.prober.Renew(pin.Targets(f)...)
+	}
+}
+
 // run probes until ctx ends.
 func (b *banners) run(ctx context.Context) {
 	b.client.Hello = b.visits.helo(ctx)

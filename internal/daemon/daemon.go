@@ -136,6 +136,7 @@ func Run(ctx context.Context, opt Options) error {
 		return err
 	}
 	stack.Start()
+	defer d.control(ctx)()
 	return d.serve(ctx, listeners)
 }
 
@@ -266,6 +267,9 @@ func needRestart(a, b *config.Config) []string {
 	}
 	if a.Store != b.Store {
 		out = append(out, "store.path")
+	}
+	if a.Control != b.Control {
+		out = append(out, "control.socket")
 	}
 	if a.Log.Format != b.Log.Format {
 		out = append(out, "log.format")

@@ -41,6 +41,8 @@ type Stack struct {
 	Resolver  *resolve.Resolver
 
 	mta *mta
+	// refetch fetches a domain's MTA-STS policy now.
+	refetch func(ctx context.Context, domain string) error
 	// ports is nil where implicit TLS is off.
 	ports *ports
 	// banners is nil where the banner is off.
@@ -126,7 +128,13 @@ func NewStack(cfg *config.Config, st *store.Store, through Network, log *slog.Lo
 	}
 	responder = socketmapd.New(e, opt)
 	s := &Stack{mta: mta, ports: hosts, banners: learning, Resolver: resolver, Engine: e, Responder: responder}
+	s.refetch = func(context.Context, string) error { return nil }
 	if cfg.MTASTS.Mode != verdict.Off {
+		s.refetch = func(ctx context.Context, domain string) error {
+			session := resolver.Session()
+			defer session.Close()
+			return policies.Refetch(ctx, session, domain)
+		}
 		s.refresher = newRefresher(st, policies, resolver, e, log)
 	}
 	return s, nil

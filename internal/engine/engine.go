@@ -362,6 +362,17 @@ func (e *Engine) Learned(domain string) {
 	}
 }
 
+// Drop drops every verdict that rests on a source, because less may be demanded than was
+// known. A flight under way is not kept.
+func (e *Engine) Drop(source verdict.Source) {
+	e.epoch.Add(1)
+	for d, n := range e.cache.all() {
+		if n.source == source {
+			e.forget(d)
+		}
+	}
+}
+
 // Raise says that more may be demanded of a name than was known. What demands less than
 // certificates of all hosts is dropped; flights under way are kept.
 func (e *Engine) Raise(name string) {

@@ -359,6 +359,29 @@ func fetchFailure(domain string, err error) *verdict.STSFailure {
 	return f
 }
 
+// Refetch fetches a domain's policy now, whatever is known of it, where its TXT record
+// announces one. A failure leaves the policy that is known (RFC 8461 §3.3).
+func (p *Policies) Refetch(ctx context.Context, s Session, domain string) error {
+	record := s.TXT(ctx, "_mta-sts."+domain)
+	if record.Outcome != verdict.Found {
+		return nil
+	}
+	rec, err := mtasts.ParseRecord(record.Records)
+	if err != nil {
+		return nil
+	}
+	fl := p.start(ctx, domain, rec.ID)
+	select {
+	case <-fl.done:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if fl.failure != nil {
+		return fl.failure
+	}
+	return nil
+}
+
 // Refresh does with a domain's policy what its time has come for (RFC 8461 §3.3,
 // §10.2): it is fetched anew, whatever its TXT record says, or left alone where no
 // mail uses it, or dropped where it has been dead for long. It reports whether the

@@ -21,7 +21,7 @@
 // looked at again as long as domains with it are ruled on: twice a day, or before half to
 // three quarters of a shorter max-age have passed. A banner that is seen again prolongs the
 // pin, and nothing shortens it: not its absence, not max-age=0, not a host that fails. A
-// pin ends with time, or by the operator's word (Remove).
+// pin ends with time, or by the operator's word, in the store.
 //
 // A host that fails is looked at again after an hour, and then ever more rarely, up to a
 // day. Where a banner could be renewed and is not, mail goes on to be held to the pin.
@@ -151,21 +151,29 @@ func look(r *probe.Result) time.Duration {
 
 // Ruled notes that a domain is in use. It does not wait.
 func (l *Learner) Ruled(f *verdict.Facts) {
-	names := f.Pinnable()
-	if len(names) == 0 || f.Destination.Port != nexthop.SMTPPort {
+	targets := Targets(f)
+	if len(targets) == 0 {
 		return
-	}
-	targets := make([]probe.Target, 0, len(names))
-	for _, name := range names {
-		if n, err := nexthop.Normalize(name); err == nil && n == name {
-			targets = append(targets, target(name))
-		}
 	}
 	l.note(f.Destination.Name, targets)
 	if l.late(f) {
 		l.Raised(f.Destination.Name)
 	}
 	l.Prober.Want(targets...)
+}
+
+// Targets are the hosts of a destination that can be pinned.
+func Targets(f *verdict.Facts) []probe.Target {
+	if f.Destination.Port != nexthop.SMTPPort {
+		return nil
+	}
+	var out []probe.Target
+	for _, name := range f.Pinnable() {
+		if n, err := nexthop.Normalize(name); err == nil && n == name {
+			out = append(out, target(name))
+		}
+	}
+	return out
 }
 
 // late reports whether a host was pinned after the facts about it were gathered, so that
@@ -297,7 +305,7 @@ func (l *Learner) believe(name string, b *signal.Banner, now time.Time) {
 	log := l.once(name, "pinned")
 	log.Info("a mail host is pinned by its banner", "host", name, "banner", pin.String(), "until", stamp(pin.Until))
 	if fresh {
-		for _, domain := range l.domains(name) {
+		for _, domain := range l.Domains(name) {
 			l.Raised(domain)
 		}
 	}
@@ -346,27 +354,14 @@ func (l *Learner) Stats() Stats {
 	return l.seen
 }
 
-// domains returns some of those that have a host.
-func (l *Learner) domains(name string) []string {
+// Domains returns some of the domains that have a host.
+func (l *Learner) Domains(name string) []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if h := l.hosts[name]; h != nil {
 		return slices.Clone(h.domains)
 	}
 	return nil
-}
-
-// Remove ends a pin by the operator's word, and returns some of the domains that have the
-// host. A host that goes on to show its banner is pinned again when it is looked at next.
-func (l *Learner) Remove(name string) (domains []string, found bool, err error) {
-	err = l.cfg.Store.UpdatePin(name, func(_ signal.Pin, there bool) (signal.Pin, bool) {
-		found = there
-		return signal.Pin{}, false
-	})
-	if found {
-		l.cfg.Log.Warn("a pin is removed by the operator", "host", name)
-	}
-	return l.domains(name), found, err
 }
 
 // Run drops pins that ended long ago until ctx ends.
