@@ -38,6 +38,7 @@ func (r *reader) check(c *Config) {
 	r.checkTimes(c)
 	r.checkDANE(c)
 	r.checkOverrides(c)
+	r.checkImplicitPort(c)
 	for i, p := range c.MTASTS.AllowNetworks {
 		if p.Bits() == 0 {
 			r.warn(entry("mta_sts.allow_networks", i), "mta_sts.allow_networks: %q lets policy hosts have any address: "+
@@ -148,6 +149,18 @@ func (r *reader) checkOverrides(c *Config) {
 				fmt.Sprintf("the [[override]] for %s needs Postfix %v: older ones defer its mail", o.Domain, o.since),
 			})
 		}
+	}
+}
+
+// checkImplicitPort warns of the ports of users' mail: a server there greets everybody, and
+// refuses for good the mail of whoever does not log in, which a probe cannot always see.
+func (r *reader) checkImplicitPort(c *Config) {
+	const key = "signals.implicit_tls_port"
+	if port := c.Signals.Implicit.Port; c.Signals.Implicit.On && (port == 465 || port == 587) {
+		r.warnings = append(r.warnings, Problem{
+			r.file, r.places[key], key,
+			fmt.Sprintf("port %d is for users who log in: a server that takes no mail from others there has it returned to its sender", port),
+		})
 	}
 }
 

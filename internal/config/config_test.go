@@ -360,6 +360,8 @@ func TestWarnings(t *testing.T) {
 		{"timeouts", "[socketmap]\ndeadline = '4s'\n[dns]\ntimeout = '4s'", []string{
 			`f:2: mta_sts.timeout = "10s" is not below socketmap.deadline = "4s"`, `f:4: dns.timeout = "4s" is not below`,
 		}},
+		{"a port for users", "[signals]\nimplicit_tls = 'on'\nimplicit_tls_port = 465", []string{`f:3: port 465 is for users`}},
+		{"a port for users, off", "[signals]\nimplicit_tls_port = 465", nil},
 		{"any network", "[mta_sts]\nallow_networks = ['::/0']", []string{`f:2: mta_sts.allow_networks: "::/0" lets policy hosts`}},
 		{"newer Postfix", "[[override]]\ndomain='a.example'\npolicy='encrypt enable_rpk=yes'\n[[override]]\ndomain='b.example'\npolicy='encrypt protocols=>=TLSv1.2'", []string{
 			`f:1: the [[override]] for a.example needs Postfix 3.9`, `f:4: the [[override]] for b.example needs Postfix 3.6`,

@@ -37,7 +37,8 @@ func TestRead(t *testing.T) {
 		},
 		"resolver, large": {
 			"port: 8461\ncache:\n  options:\n    cache_size: 250000\n", "postfix-mta-sts-resolver", "smtp_tls_policy_maps = socketmap:inet:127.0.0.1:8461:postfix",
-			[]string{"entries = 250000"}, nil,
+			[]string{"entries = 250000"},
+			nil,
 		},
 		"tlspol, as it comes": {
 			"server:\n  address: 127.0.0.1:8642\n  socket-permissions: 0666\n  log-level: info\n  log-format: text\n  prefetch: true\n  cache-file: /var/lib/postfix-tlspol/cache.db\ndns:\n  #address: 127.0.0.53:53\n",
@@ -54,7 +55,8 @@ func TestRead(t *testing.T) {
 		"tlspol, with mistakes": {
 			"server:\n  log-level: loud\n  log-format: xml\n  socket-permissions: rw\n  address: \"unix:/run/x\"\ndns:\n  address: localhost\n",
 			"postfix-tlspol", "smtp_tls_policy_maps = socketmap:unix:/run/x:postfix",
-			nil, []string{`log level "loud"`, `log format "xml"`, `mode "rw"`, `dns.address "localhost"`},
+			nil,
+			[]string{`log level "loud"`, `log format "xml"`, `mode "rw"`, `dns.address "localhost"`},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

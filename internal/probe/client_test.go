@@ -167,7 +167,7 @@ func dialogue(greeting string, answers map[string]string) func(*peer, net.Conn) 
 }
 
 func polite() func(*peer, net.Conn) {
-	return dialogue("220 smtps-mx.example.com ESMTP", map[string]string{"EHLO": "250-smtps-mx.example.com\r\n250 SIZE 1", "QUIT": "221 bye"})
+	return dialogue("220 smtps-mx.example.com ESMTP", map[string]string{"EHLO": "250-smtps-mx.example.com\r\n250 SIZE 1", "MAIL": "250 ok", "RSET": "250 ok", "QUIT": "221 bye"})
 }
 
 // starttls is a mail server that begins TLS when it is asked to.
@@ -275,9 +275,10 @@ func TestImplicit(t *testing.T) {
 		{"no mail here", wrapped(cfg("good"), dialogue("554-go\r\n554 away", nil)), Dialogue, "it greets with 554 go / away"},
 		{"another protocol", wrapped(cfg("good"), dialogue("* OK IMAP4rev1", nil)), Dialogue, `not an SMTP reply: "* OK IMAP4rev1"`},
 		{"EHLO refused", wrapped(cfg("good"), dialogue("220 hello", map[string]string{"EHLO": "550 you\r\n"})), Dialogue, "it answers EHLO with 550 you"},
+		{"for users only", wrapped(cfg("good"), dialogue("220 hello", map[string]string{"EHLO": "250 hello", "MAIL": "530 5.7.0 Authentication required"})), Dialogue, "it answers MAIL with 530 5.7.0 Authentication required"},
 		{"gone after the greeting", wrapped(cfg("good"), dialogue("220 hello", nil)), Dialogue, "EOF"},
-		{"no farewell", wrapped(cfg("good"), dialogue("220 hello", map[string]string{"EHLO": "250 hello"})), 0, ""},
-		{"farewell is garbage", wrapped(cfg("good"), dialogue("220 hello", map[string]string{"EHLO": "250 hello", "QUIT": "what?"})), 0, ""},
+		{"no farewell", wrapped(cfg("good"), dialogue("220 hello", map[string]string{"EHLO": "250 hello", "MAIL": "250 ok", "RSET": "250 ok"})), 0, ""},
+		{"farewell is garbage", wrapped(cfg("good"), dialogue("220 hello", map[string]string{"EHLO": "250 hello", "MAIL": "250 ok", "RSET": "250 ok", "QUIT": "what?"})), 0, ""},
 		{"myself", wrapped(cfg("good"), dialogue("220 Client.Example.Net ESMTP", nil)), Dialogue, "it calls itself client.example.net, as this host does"},
 		{"myself, later", wrapped(cfg("good"), dialogue("220 hello", map[string]string{"EHLO": "250 client.example.net."})), Dialogue, "as this host does"},
 		{"endless lines", wrapped(cfg("good"), func(p *peer, c net.Conn) {
@@ -314,7 +315,7 @@ func TestImplicit(t *testing.T) {
 				if r.Err != nil || r.By != ByWebPKI || r.Version < tls.VersionTLS12 || r.NotAfter.IsZero() || r.Address.Port() != p.port || r.Greeting == "" {
 					t.Errorf("%+v: %v", r, r.Err)
 				}
-				if got := p.said(); got != "EHLO client.example.net|QUIT" {
+				if got := p.said(); got != "EHLO client.example.net|MAIL FROM:<>|RSET|QUIT" {
 					t.Errorf("it heard %q", got)
 				}
 				return
@@ -469,7 +470,7 @@ func TestHello(t *testing.T) {
 			t.Error(r.Err)
 		}
 	}
-	if got := p.said(); got != "EHLO [127.0.0.1]|QUIT|EHLO [127.0.0.1]|QUIT" {
+	if got := p.said(); got != "EHLO [127.0.0.1]|MAIL FROM:<>|RSET|QUIT|EHLO [127.0.0.1]|MAIL FROM:<>|RSET|QUIT" {
 		t.Errorf("it heard %q", got)
 	}
 }

@@ -13,7 +13,7 @@
 //
 // Client.Probe makes one probe of one host, of one of two kinds:
 //
-//	Implicit   connect, TLS from the first byte, "220", EHLO, QUIT
+//	Implicit   connect, TLS from the first byte, "220", EHLO, MAIL FROM:<>, RSET, QUIT
 //	StartTLS   connect, "220", EHLO, STARTTLS, TLS, EHLO, QUIT
 //
 // The host has proved itself where all of that went well and its certificate holds: by

@@ -65,6 +65,13 @@ func (e *exchange) implicit(conn net.Conn) error {
 	if _, err := e.hello(); err != nil {
 		return err
 	}
+	// A port for users' mail greets everyone, and wants a login for mail: whoever sends
+	// mail there has it returned at once.
+	for _, command := range []string{"MAIL FROM:<>", "RSET"} {
+		if _, err := e.ask(command, 250); err != nil {
+			return err
+		}
+	}
 	e.quit()
 	return nil
 }

@@ -190,6 +190,8 @@ func (t *talk) run() {
 				return
 			}
 			in = bufio.NewScanner(t.conn)
+		case word == "MAIL", word == "RSET":
+			fmt.Fprint(t.conn, "250 ok\r\n")
 		case word == "QUIT":
 			fmt.Fprint(t.conn, "221 bye\r\n")
 			return
