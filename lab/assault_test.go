@@ -43,11 +43,12 @@ func (b box) attackSetups() []setup {
 		name: "attacks", resolver: local, here: validates, upstream: forwarding(lying, dropped...), dnssec: "validate", dane: "native",
 		more: attentive, alone: true, acts: (*lab).underAttack,
 	}
+	s.signals = `banner = "enforce"`
 	switch b.server() {
 	case "postfix":
-		s.implicit, s.signals = true, `implicit_tls = "on"`
+		s.implicit, s.signals = true, s.signals+"\nimplicit_tls = \"on\""
 	case "exim":
-		s.implicit, s.signals = true, "implicit_tls = \"on\"\nimplicit_tls_own = []"
+		s.implicit, s.signals = true, s.signals+"\nimplicit_tls = \"on\"\nimplicit_tls_own = []"
 	}
 	return []setup{s}
 }
@@ -115,7 +116,9 @@ func (a assault) steady(lines []string) []string {
 func (l *lab) learn(t *testing.T, all []assault) {
 	t.Helper()
 	for _, a := range all {
-		if !slices.Contains(a.does, warm) {
+		if slices.Contains(a.does, pinned) {
+			a.verdict = one(byBanner)
+		} else if !slices.Contains(a.does, warm) {
 			continue
 		}
 		if a.attack == "port26" && l.setup.implicit {
@@ -156,6 +159,9 @@ func (l *lab) attackHost(t *testing.T, a assault) {
 	if len(behaviours) > 0 {
 		h.become(strings.Join(behaviours, ","))
 	}
+	if a.says != nil {
+		h.promises(*a.says)
+	}
 	for _, kind := range []string{untrusts, misissues} {
 		if !slices.Contains(a.does, kind) {
 			continue
@@ -176,6 +182,7 @@ func (l *lab) awaitVerdicts(t *testing.T, all []assault, told map[string]*atomic
 	for _, a := range all {
 		waiting.Go(func() {
 			l.awaitVerdict(t, a)
+			l.awaitVisit(t, a)
 			n := told[a.name]
 			if n == nil || a.unasked {
 				return
@@ -190,6 +197,18 @@ func (l *lab) awaitVerdicts(t *testing.T, all []assault, told map[string]*atomic
 		})
 	}
 	waiting.Wait()
+}
+
+// awaitVisit waits until policyd has read a false banner, where there is one.
+func (l *lab) awaitVisit(t *testing.T, a assault) {
+	t.Helper()
+	if a.says == nil || slices.Contains(a.does, warm) {
+		return
+	}
+	visit := regexp.MustCompile(`msg=probe host=` + regexp.QuoteMeta(a.host) + ` port=25 `)
+	if err := eventually(t.Context(), func() bool { return visit.MatchString(l.policyd.said()) }); err != nil {
+		t.Errorf("policyd has not read the banner of %s: %v", a.host, err)
+	}
 }
 
 func (l *lab) awaitVerdict(t *testing.T, a assault) {

@@ -15,21 +15,21 @@ import (
 // none.
 func attackTable() []attackRow {
 	return []attackRow{
-		{"strip", "STARTTLS is stripped from the answer to EHLO", cells{"dane": "D", "sts": "D", "first": "D C", "prefix": "D", "txt": "D", "rr": "D"}},
-		{"mx", "the MX is forged, or renamed", cells{"dane": "D", "sts": "D", "first": "D C", "prefix": "D", "txt": "D", "rr": "D"}},
-		{"lookups", "lookups are answered with SERVFAIL, or dropped", cells{"dane": "D", "sts": "D", "first": "C", "prefix": "D", "txt": "D", "rr": "D"}},
-		{"untrusted", "somebody in between, with a certificate that nobody trusts", cells{"dane": "D", "sts": "D", "first": "D C", "prefix": "D", "txt": "D C", "rr": "D C"}},
-		{"misissued", "somebody in between, with a certificate for the right name that a trusted CA issued by mistake", cells{"dane": "D", "sts": "C", "first": "C", "prefix": "C", "txt": "C", "rr": "C"}},
+		{"strip", "STARTTLS is stripped from the answer to EHLO", cells{"dane": "D", "sts": "D", "first": "D C", "prefix": "D", "txt": "D", "rr": "D", "banner": "D"}},
+		{"mx", "the MX is forged, or renamed", cells{"dane": "D", "sts": "D", "first": "D C", "prefix": "D", "txt": "D", "rr": "D", "banner": "C"}},
+		{"lookups", "lookups are answered with SERVFAIL, or dropped", cells{"dane": "D", "sts": "D", "first": "C", "prefix": "D", "txt": "D", "rr": "D", "banner": "D"}},
+		{"untrusted", "somebody in between, with a certificate that nobody trusts", cells{"dane": "D", "sts": "D", "first": "D C", "prefix": "D", "txt": "D C", "rr": "D C", "banner": "D"}},
+		{"misissued", "somebody in between, with a certificate for the right name that a trusted CA issued by mistake", cells{"dane": "D", "sts": "C", "first": "C", "prefix": "C", "txt": "C", "rr": "C", "banner": "C"}},
 		{"policy", "the policy host is blocked", cells{
-			"dane": "DANE has no policy host", "sts": "D", "first": "C", "prefix": "there is no policy host", "txt": "there is no policy host", "rr": "there is no policy host",
+			"dane": "DANE has no policy host", "sts": "D", "first": "C", "prefix": "there is no policy host", "txt": "there is no policy host", "rr": "there is no policy host", "banner": "there is no policy host",
 		}},
 		{"port26", "connections to port 26 are reset", cells{
-			"dane": "no `smtps-` name", "sts": "no `smtps-` name", "first": "no `smtps-` name", "prefix": "D", "txt": "no `smtps-` name", "rr": "no `smtps-` name",
+			"dane": "no `smtps-` name", "sts": "no `smtps-` name", "first": "no `smtps-` name", "prefix": "D", "txt": "no `smtps-` name", "rr": "no `smtps-` name", "banner": "no `smtps-` name",
 		}},
 		{"dnssec", "signatures, or the DS record, are stripped from answers", cells{
-			"dane": "D", "sts": "MTA-STS needs no DNSSEC", "first": "MTA-STS needs no DNSSEC", "prefix": "D", "txt": "D", "rr": "D",
+			"dane": "D", "sts": "MTA-STS needs no DNSSEC", "first": "MTA-STS needs no DNSSEC", "prefix": "D", "txt": "D", "rr": "D", "banner": "pins need no DNSSEC",
 		}},
-		{"false", "a false signal is injected", cells{"dane": "D", "sts": "D", "first": "D", "prefix": "D", "txt": "D", "rr": "D"}},
+		{"false", "a false signal is injected", cells{"dane": "D", "sts": "D", "first": "D", "prefix": "D", "txt": "D", "rr": "D", "banner": "D"}},
 	}
 }
 
@@ -41,8 +41,7 @@ type attackRow struct {
 // cells are the letters of a row by signal, each once, or the reason for none.
 type cells map[string]string
 
-// attackedSignals are the columns of the table, from left to right. What is pinned by
-// the banner is not learnt yet: its column comes here.
+// attackedSignals are the columns of the table, from left to right.
 func attackedSignals() []attackedSignal {
 	return []attackedSignal{
 		{"dane", "DANE"},
@@ -51,6 +50,7 @@ func attackedSignals() []attackedSignal {
 		{"prefix", "`smtps-` or `starttls-`, signed"},
 		{"txt", "TXT record, signed"},
 		{"rr", "RR type, signed"},
+		{"banner", "banner, host pinned"},
 	}
 }
 
@@ -73,7 +73,8 @@ type assault struct {
 	host           string // which is the only one of the victim
 	does           []string
 	lies           func(l *lab) []lie
-	unasked        bool // nobody asks what is lied about
+	says           *string // the banner that somebody on the way writes
+	unasked        bool    // nobody asks what is lied about
 }
 
 // What somebody in between does.
@@ -84,6 +85,8 @@ const (
 	misissues = "trusted"
 	// warm is that the domain was known before the attack began.
 	warm = "warm"
+	// pinned is the same where the verdict was that of the pin then, and is another now.
+	pinned = "pinned"
 )
 
 // victim describes a domain, in the form of testdata/internet.txtar.
@@ -105,6 +108,7 @@ func withSTS() victim       { return policied("up") }
 func blockableSTS() victim  { return policied("blocked") }
 func withPrefix() victim    { return zoned("signed", "smtps-mx", "trusted") }
 func withPort26() victim    { return zoned("signed", "smtps-mx", "trusted port26") }
+func withBanner() victim    { return zoned("", "mx", "trusted banner") }
 func plainUnsigned() victim { return zoned("", "mx", "trusted") }
 func plainSigned() victim   { return zoned("signed", "mx", "trusted") }
 
@@ -152,6 +156,9 @@ func assaultOn(name, title string, v victim, verdict string) assault {
 
 // by has somebody in between do something.
 func (a assault) by(does ...string) assault { a.does = append(slices.Clone(a.does), does...); return a }
+
+// saying has a banner replaced.
+func (a assault) saying(banner string) assault { a.says = &banner; return a }
 
 // lying has DNS answers forged.
 func (a assault) lying(lies func(*lab) []lie) assault { a.lies = lies; return a }
@@ -210,6 +217,7 @@ const (
 	byPrefix = "secure by prefix"
 	byTXT    = "encrypt by txt"
 	byRR     = "encrypt by rr"
+	byBanner = "secure by banner"
 	byNone   = "none by none"
 	byNobody = "defer"
 )
@@ -223,6 +231,8 @@ func assaultsStripped() []assault {
 		assaultOn("strip-prefix", "", withPrefix(), byPrefix).by(strips),
 		assaultOn("strip-txt", "", withTXT(strictTLS), byTXT).by(strips),
 		assaultOn("strip-rr", "", withRR(strictTLS), byRR).by(strips),
+		assaultOn("strip-banner", "", withBanner(), byBanner).by(strips, warm),
+		assaultOn("strip-banner-too", "the banner is stripped, too", withBanner(), byBanner).by(strips, warm).saying(""),
 	}
 }
 
@@ -237,6 +247,7 @@ func assaultsMX() []assault {
 		assaultOn("mx-prefix", "`smtps-mx` is renamed to `x7gh3`, with the same addresses", withPrefix(), byNobody).lying(renamed("mx-prefix", "smtps-mx", "x7gh3")),
 		assaultOn("mx-txt", "an impostor's host for the genuine one", withTXT(strictTLS), byNobody).lying(lie1(toImpostor("mx-txt"))),
 		assaultOn("mx-rr", "an impostor's host for the genuine one", withRR(strictTLS), byNobody).lying(lie1(toImpostor("mx-rr"))),
+		assaultOn("mx-banner", "an impostor's host, which is not pinned, for the genuine one", withBanner(), byNone).by(pinned).lying(lie1(toImpostor("mx-banner"))).lostTo("mx.impostor.example", delivery, encrypted),
 	}
 }
 
@@ -258,6 +269,7 @@ func assaultsLookups() []assault {
 			of("prefix", "the MX records", "", dns.TypeMX, withPrefix(), byNobody),
 			of("txt", "the TXT record", "_smtp-strict.", dns.TypeTXT, withTXT(strictTLS), byNobody),
 			of("rr", "the record", "", typeStrict, withRR(strictTLS), byNobody),
+			of("banner", "the MX records", "", dns.TypeMX, withBanner(), byNobody).by(pinned),
 		)
 	}
 	return all
@@ -277,6 +289,7 @@ func assaultsBetween(certificate string) []assault {
 		of("prefix", "", withPrefix(), byPrefix),
 		of("txt-auth", auth, withTXT(strictAuth), "secure by txt"),
 		of("rr-auth", auth, withRR(strictAuth), "secure by rr"),
+		of("banner", "", withBanner(), byBanner).by(warm),
 	}
 	if certificate == untrusts {
 		all[2] = all[2].where("if the policy can be fetched")
@@ -349,6 +362,8 @@ func assaultsFalse() []assault {
 		assaultOn("false-txt-signed", "a record in a signed domain", plainSigned(), byNobody).lying(record("_smtp-strict.false-txt-signed.example." + txt)),
 		assaultOn("false-rr", "a record in an unsigned domain", plainUnsigned(), byNone).lying(record("false-rr.example. 60 "+strictRR(strictAuth))).sent(delivery, encrypted),
 		assaultOn("false-rr-signed", "a record in a signed domain", plainSigned(), byNobody).lying(record("false-rr-signed.example. 60 " + strictRR(strictAuth))),
+		assaultOn("false-banner", "for a host without a certificate that anybody trusts", zoned("", "mx", "self-signed"), byNone).saying(promise("mx.false-banner.example")).sent(delivery, encrypted),
+		assaultOn("false-banner-end", "the pinned host's is replaced by `max-age=0`; STARTTLS is stripped, too", withBanner(), byBanner).by(strips, warm).saying("strict-tls=mx.false-banner-end.example; max-age=0"),
 	}
 }
 

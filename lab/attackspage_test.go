@@ -40,7 +40,7 @@ A letter holds for %s alike.
 const attacksWords = `
 policyd resolves and validates for itself here, the mail server has a validating resolver on the same host, and both get their answers
 through the attacker. "Policy known" is a domain that mail was sent to before the attack; "first contact" is one that was not.
-The prefix, the TXT record and the RR type are in signed zones, and on: ` + "`txt = \"enforce\"`, `rr = \"enforce\"`" + `, and where the mail server
+The prefix, the TXT record and the RR type are in signed zones, the pinned hosts in unsigned ones. They are on: ` + "`txt = \"enforce\"`, `rr = \"enforce\"`, `banner = \"enforce\"`" + `, and where the mail server
 can do it ` + "`implicit_tls = \"on\"`" + `.
 
 ## The limits, in words
@@ -54,12 +54,12 @@ can do it ` + "`implicit_tls = \"on\"`" + `.
   beside it asks for a certificate.
 - **An unsigned zone says nothing.** A prefix, TXT record or TLSA record in it is seen and not believed: nobody can stop mail by injecting one, and
   nobody is protected by having one.
+- **A pin is of a host.** Who can forge the MX of an unsigned domain leads mail to a host that is not pinned. Before a host was seen, its banner can be
+  stripped like STARTTLS itself.
 - **A signal is worth as much as what it hangs on.** Whoever has the key of a signed zone, or a certificate for the name of a policy host, speaks for that
   domain, and is believed.
 - **Mail waits; it is not delivered.** An attacker who can do one of these things all the time keeps mail away for as long as it is
   queued. He could do that by dropping packets, too.
-
-Not yet: the banner. Nothing is learnt from it yet, so nothing can be stripped from it or forged, and it has no column here.
 `
 
 // attacked renders docs/attacks.md.

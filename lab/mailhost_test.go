@@ -25,6 +25,7 @@ type mailHost struct {
 
 	mu        sync.Mutex
 	behaviour string           // starttls, cleartext, tempfail, down; resets: that port 26 does to all who come
+	banner    string           // what it promises in its greeting
 	shows     *tls.Certificate // of somebody in between, who reads all; nil while nobody is there
 	seen      []sighting
 	lines     []string // a transcript for failed tests
@@ -46,6 +47,9 @@ func newMailHost(name, certificate string, behaviour []string, ca authorities) (
 	h := &mailHost{name: name, kind: certificate, described: "starttls"}
 	if i := slices.Index(behaviour, "port26"); i >= 0 {
 		h.implicit, behaviour = true, slices.Delete(slices.Clone(behaviour), i, i+1)
+	}
+	if i := slices.Index(behaviour, "banner"); i >= 0 {
+		h.banner, behaviour = promise(name), slices.Delete(slices.Clone(behaviour), i, i+1)
 	}
 	if len(behaviour) > 0 {
 		h.described = behaviour[0]
@@ -96,6 +100,23 @@ func (h *mailHost) shown() (c tls.Certificate, between bool) {
 		return *h.shows, true
 	}
 	return h.certificate, false
+}
+
+// promise is a banner for one host.
+func promise(name string) string { return "strict-tls=" + name + "; max-age=604800" }
+
+// promises changes the banner, as whoever is on the way can: it is clear text.
+func (h *mailHost) promises(banner string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.banner = banner
+}
+
+// greeting is the host's first line.
+func (h *mailHost) greeting() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return strings.TrimSpace("220 " + h.name + " ESMTP " + h.banner)
 }
 
 // does reports whether a behaviour is one of those of now: "resets,cleartext" is two.
@@ -178,7 +199,7 @@ func (s *session) run() error {
 			return err
 		}
 	}
-	s.say("220 %s ESMTP", s.host.name)
+	s.say("%s", s.host.greeting())
 	for {
 		line, err := s.line()
 		if err != nil {
