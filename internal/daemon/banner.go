@@ -25,17 +25,23 @@ type banners struct {
 	visits  visitor
 }
 
-// newBanners returns nil where the banner is off, or could never be learned: without
-// DNSSEC nobody could know whether a host has TLSA records to prove itself by.
+// learns reports whether banners are learned. Without DNSSEC they never could be: nobody
+// would know whether a host has TLSA records to prove itself by.
+func learns(cfg *config.Config) bool {
+	rules := cfg.Rules()
+	return rules.Banner != verdict.Off && !rules.WithoutDNSSEC
+}
+
+// newBanners returns nil where banners are not learned.
 func newBanners(cfg *config.Config, through Network, r *resolve.Resolver, roots *x509.CertPool, st *store.Store, log *slog.Logger) *banners {
-	if rules := cfg.Rules(); rules.Banner == verdict.Off || rules.WithoutDNSSEC {
+	if !learns(cfg) {
 		return nil
 	}
 	visits := visitor{cfg, through, r, roots, log}
 	b := &banners{client: visits.client(nexthop.SMTPPort), visits: visits}
 	b.learner = pin.New(pin.Config{Store: st, Log: log})
 	b.prober = probe.New(probe.Config{
-		Probe: b.client.Probe, AtOnce: through.Probes, Pace: b.learner.Pace(), Done: b.learner.Done, Random: rand.Float64, Log: log,
+		Probe: b.client.Probe, AtOnce: through.probesEach(cfg), Pace: b.learner.Pace(), Done: b.learner.Done, Random: rand.Float64, Log: log,
 	})
 	b.learner.Prober = b.prober
 	return b

@@ -12,7 +12,7 @@ import (
 )
 
 // maxControl is how many connections the control socket takes.
-const maxControl = 16
+const maxControl = 4
 
 // control opens the control socket. Without one policyd answers all the same. The function
 // that it returns closes it.

@@ -34,7 +34,7 @@ func newPorts(cfg *config.Config, through Network, r *resolve.Resolver, roots *x
 	client := visits.client(i.Port)
 	return &ports{
 		port: i.Port, client: client, visits: visits,
-		prober: probe.New(probe.Config{Probe: client.Probe, AtOnce: through.Probes, Random: rand.Float64, Log: log}),
+		prober: probe.New(probe.Config{Probe: client.Probe, AtOnce: through.probesEach(cfg), Random: rand.Float64, Log: log}),
 	}
 }
 

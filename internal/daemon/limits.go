@@ -15,7 +15,7 @@ import (
 // part can take what another needs.
 const (
 	// ownFiles are for the store, its directory and a damaged file beside it, the
-	// log, the files that a reload reads, and the runtime.
+	// log, the files that a reload reads, the control socket, and the runtime.
 	ownFiles = 48
 	// fetchFiles is what one policy fetch may hold: a connection to each of the
 	// addresses that it races.
@@ -27,7 +27,7 @@ const (
 	leastQuestions   = 8
 	leastFetches     = 1
 	leastConnections = 8
-	leastProbes      = 1
+	leastProbes      = 2 // one for each prober
 )
 
 // limits is how many of each there may be at once.
@@ -75,13 +75,32 @@ func openFiles() (int, error) {
 	return int(min(r.Cur, enough)), nil
 }
 
+// probers is how many probers a configuration has: one for the port of implicit TLS, one
+// for banners.
+func probers(cfg *config.Config) int {
+	n := 0
+	if cfg.Signals.Implicit.On {
+		n++
+	}
+	if learns(cfg) {
+		n++
+	}
+	return n
+}
+
+// probesEach is how many probes each of them may have under way; 0 leaves the default.
+func (n Network) probesEach(cfg *config.Config) int {
+	if n.Probes == 0 {
+		return 0
+	}
+	return max(1, n.Probes/max(1, probers(cfg)))
+}
+
 // limit works the limits out and says them.
 func limit(cfg *config.Config, log *slog.Logger) limits {
 	listeners := len(cfg.Socketmap.Listen)
 	wanted := limits{connections: cfg.Socketmap.MaxConnections, questions: resolve.DefaultMaxInflight, fetches: maxFetches}
-	if cfg.Signals.Implicit.On {
-		wanted.probes = probe.DefaultAtOnce
-	}
+	wanted.probes = probers(cfg) * probe.DefaultAtOnce
 	files, err := openFiles()
 	if err != nil {
 		log.Error("the limit of open files is not known; nothing is shared out", "error", err)

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"tlsverdict/internal/pin"
 	"tlsverdict/internal/probe"
 	"tlsverdict/internal/verdict"
 )
@@ -77,6 +78,12 @@ func (d *daemon) runtime() {
 	if hosts := d.stack.Load().ports; hosts != nil {
 		p = hosts.prober.Stats()
 	}
+	var learned pin.Stats
+	if b := d.stack.Load().banners; b != nil {
+		s := b.prober.Stats()
+		p.Probes, p.Good, p.Refused, p.Targets = p.Probes+s.Probes, p.Good+s.Good, p.Refused+s.Refused, p.Targets+s.Targets
+		learned = b.learner.Stats()
+	}
 	d.log.Debug("runtime",
 		"goroutines", runtime.NumGoroutine(), "files", countFiles(), "heap", m.HeapAlloc, "heap_from_system", m.HeapSys-m.HeapReleased,
 		"connections", s.Open, "requests", s.Requests, "shed", s.Shed, "refused", s.Refused, "malformed", s.Malformed,
@@ -84,6 +91,7 @@ func (d *daemon) runtime() {
 		"verdicts", e.Entries, "hits", e.Hits, "misses", e.Misses, "refreshes", e.Refreshes, "busy", e.Busy,
 		"observed", e.Observed, "signals", signals(e.Signals),
 		"probes", p.Probes, "probes_good", p.Good, "probes_refused", p.Refused, "hosts", p.Targets,
+		"banners", learned.Banners, "banners_believed", learned.Believed, "pinned", learned.Pinned,
 		"store_waiting", st.Waiting, "store_failures", st.Failures)
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -99,6 +100,49 @@ func TestAllObserved(t *testing.T) {
 		}
 		if s := e.Stats(); s.Observed != 3 {
 			t.Errorf("counted %d", s.Observed)
+		}
+	})
+}
+
+// TestRaiseAndDrop: a name of which more may be demanded is worked out anew where its verdict
+// is lax, one of which less may be where it rests on that source, and nothing else is.
+func TestRaiseAndDrop(t *testing.T) {
+	var pin atomic.Bool
+	var ruled atomic.Int32
+	s := &source{facts: func(_ context.Context, d nexthop.Destination) verdict.Facts {
+		f := prefixed(d, verdict.Insecure)
+		f.Rules = verdict.Rules{Banner: verdict.Enforce, DANE: verdict.Native}
+		for _, name := range f.Pinnable() {
+			p := verdict.Pin{Host: name}
+			if pin.Load() {
+				p.Until = f.Now.Add(24 * time.Hour)
+			}
+			f.Pins = append(f.Pins, p)
+		}
+		return f
+	}}
+	bubble(t, s, func(c *Config) { c.Ruled = func(*Explanation) { ruled.Add(1) } }, func(t *testing.T, e *Engine) {
+		ask := func(want verdict.Source, looks int64) {
+			t.Helper()
+			if r := e.Rule(t.Context(), dest); r.Source != want || int64(s.calls.Load()) != looks {
+				t.Errorf("%v by %v after %d looks, want %v after %d", r.Verdict, r.Source, s.calls.Load(), want, looks)
+			}
+		}
+		ask(verdict.FromNothing, 1)
+		pin.Store(true)
+		e.Raise("other.example")
+		ask(verdict.FromNothing, 1)
+		e.Raise(dest.Name)
+		ask(verdict.FromBanner, 2)
+		e.Raise(dest.Name)
+		ask(verdict.FromBanner, 2)
+		pin.Store(false)
+		e.Drop(verdict.FromSTS)
+		ask(verdict.FromBanner, 2)
+		e.Drop(verdict.FromBanner)
+		ask(verdict.FromNothing, 3)
+		if n := ruled.Load(); n != 3 {
+			t.Errorf("told of %d rulings", n)
 		}
 	})
 }
