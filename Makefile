@@ -35,7 +35,7 @@ setup: ## what the lab needs, through apt
 	lab/setup
 
 lab: setup ## real Postfix, Exim, Sendmail and Unbound in network namespaces; UPDATE=-update writes docs/mta-outcomes.md and docs/attacks.md
-	TLSVERDICT_LAB=1 $(GO) test -count=1 -v -parallel 8 ./lab/ $(UPDATE)
+	TLSVERDICT_LAB=1 $(GO) test -count=1 -timeout 40m -v -parallel 8 ./lab/ $(UPDATE)
 
 SEED ?= 1
 # Runs a test of the differential package for each suite of the lab, in one of its roots.
