@@ -3,7 +3,6 @@ package config
 import (
 	"errors"
 	"net/netip"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -68,15 +67,24 @@ func otherPort(v any) (uint16, error) {
 	return uint16(n), err
 }
 
-// service is what Postfix takes for the name of a service in master.cf, as far as anybody
-// would name one so.
-var service = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$`) // compiled once, never changed
+// isService reports whether Postfix takes a text for the name of a service in master.cf, as
+// far as anybody would name one so: letters and digits, and after the first "_", "." and "-".
+func isService(text string) bool {
+	const most = 63
+	for i, c := range []byte(text) {
+		letter := 'a' <= c|0x20 && c|0x20 <= 'z' || '0' <= c && c <= '9'
+		if !letter && (i == 0 || c != '_' && c != '.' && c != '-') {
+			return false
+		}
+	}
+	return text != "" && len(text) <= most
+}
 
 // transport reads the name of a transport in master.cf. The ones that are there as
 // installed do not begin with TLS, or do not send mail.
 func transport(v any) (string, error) {
 	text, ok := v.(string)
-	if !ok || !service.MatchString(text) {
+	if !ok || !isService(text) {
 		return "", errors.New(`want the name of a transport in master.cf, such as "tls26"`)
 	}
 	for _, other := range []string{"smtp", "relay", "local", "virtual", "lmtp", "error", "retry", "discard"} {
