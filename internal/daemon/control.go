@@ -3,6 +3,8 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 
 	"tlsverdict/internal/control"
 	"tlsverdict/internal/nexthop"
@@ -10,6 +12,9 @@ import (
 	"tlsverdict/internal/verdict"
 	"tlsverdict/postfixmap"
 )
+
+// controlMode is that of the directory of the control socket, as systemd makes it.
+const controlMode = 0o755
 
 // maxControl is how many connections the control socket takes.
 const maxControl = 4
@@ -23,6 +28,9 @@ func (d *daemon) control(ctx context.Context) (stop func()) {
 	}
 	address, err := postfixmap.ParseAddress("unix:" + path)
 	if err == nil {
+		// As the state directory, it is made where nobody did: systemd has made it. What
+		// else is wrong with it shows when the socket is opened.
+		_ = os.Mkdir(filepath.Dir(path), controlMode)
 		l, err2 := address.Listen(ctx, 0o600)
 		if err = err2; err == nil {
 			server := &postfixmap.Server{Handler: &control.Handler{Backend: d}, MaxConnections: maxControl, ErrorLog: d.log}
