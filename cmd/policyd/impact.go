@@ -112,7 +112,7 @@ func (f *impactFlags) rule(ctx context.Context, domains []string, ruled map[stri
 		todo = append(todo, domain)
 	}
 	say := every(progress)
-	err = daemon.Rulings(ctx, cfg, daemon.Network{}, todo, func(domain string, r impact.Ruled) error {
+	err = daemon.Impact{Config: cfg}.Rulings(ctx, todo, func(domain string, r impact.Ruled) error {
 		ruled[domain] = r
 		say("%d of %d domains", len(ruled), len(domains))
 		if r.Verdict == nil || f.state == "" {
@@ -151,7 +151,7 @@ func (f *impactFlags) look(ctx context.Context, rows []impact.Row, ruled map[str
 		}
 	}
 	say, done := every(progress), 0
-	return f.interrupted(daemon.Showing(ctx, cfg, daemon.Network{}, doubtful, func(domain string, hosts []impact.Shown) error {
+	return f.interrupted(daemon.Impact{Config: cfg}.Showing(ctx, doubtful, func(domain string, hosts []impact.Shown) error {
 		row := &rows[place[domain]]
 		row.Now, row.NowWhy = impact.Now(ruled[domain].Verdict, hosts)
 		done++

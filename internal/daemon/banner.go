@@ -2,8 +2,6 @@ package daemon
 
 import (
 	"context"
-	"crypto/x509"
-	"log/slog"
 	"math/rand/v2"
 	"sync"
 
@@ -12,7 +10,6 @@ import (
 	"tlsverdict/internal/nexthop"
 	"tlsverdict/internal/pin"
 	"tlsverdict/internal/probe"
-	"tlsverdict/internal/resolve"
 	"tlsverdict/internal/store"
 	"tlsverdict/internal/verdict"
 )
@@ -33,15 +30,14 @@ func learns(cfg *config.Config) bool {
 }
 
 // newBanners returns nil where banners are not learned.
-func newBanners(cfg *config.Config, through Network, r *resolve.Resolver, roots *x509.CertPool, st *store.Store, log *slog.Logger) *banners {
-	if !learns(cfg) {
+func newBanners(visits visitor, st *store.Store) *banners {
+	if !learns(visits.cfg) {
 		return nil
 	}
-	visits := visitor{cfg, through, r, roots, log}
 	b := &banners{client: visits.client(nexthop.SMTPPort), visits: visits}
-	b.learner = pin.New(pin.Config{Store: st, Log: log})
+	b.learner = pin.New(pin.Config{Store: st, Log: visits.log})
 	b.prober = probe.New(probe.Config{
-		Probe: b.client.Probe, AtOnce: through.probesEach(cfg), Pace: b.learner.Pace(), Done: b.learner.Done, Random: rand.Float64, Log: log,
+		Probe: b.client.Probe, AtOnce: visits.through.probesEach(visits.cfg), Pace: b.learner.Pace(), Done: b.learner.Done, Random: rand.Float64, Log: visits.log,
 	})
 	b.learner.Prober = b.prober
 	return b

@@ -18,10 +18,18 @@ import (
 // network busy, and little to a resolver that mail also needs.
 const ruleAtOnce = 32
 
+// Impact learns what a forecast needs, in this process.
+type Impact struct {
+	// Config is required.
+	Config  *config.Config
+	Through Network
+}
+
 // Rulings works out the verdicts on domains in this process, and tells of each as it comes,
 // one at a time, in no particular order. It returns early, with the error, when ctx ends or
 // tell fails. Names that are no domains are told of as unruled.
-func Rulings(ctx context.Context, cfg *config.Config, through Network, domains []string, tell func(domain string, r impact.Ruled) error) error {
+func (i Impact) Rulings(ctx context.Context, domains []string, tell func(domain string, r impact.Ruled) error) error {
+	cfg, through := i.Config, i.Through
 	log := slog.New(slog.DiscardHandler)
 	st, err := store.Open("", log)
 	if err != nil {
@@ -95,7 +103,8 @@ func rule(ctx context.Context, s *Stack, domain string) impact.Ruled {
 
 // Showing connects to the mail hosts of domains, to each host once, and tells of each
 // domain what they showed, one at a time.
-func Showing(ctx context.Context, cfg *config.Config, through Network, domains []string, tell func(domain string, hosts []impact.Shown) error) error {
+func (i Impact) Showing(ctx context.Context, domains []string, tell func(domain string, hosts []impact.Shown) error) error {
+	cfg, through := i.Config, i.Through
 	log := slog.New(slog.DiscardHandler)
 	r, err := newResolver(cfg, through, log)
 	if err != nil {

@@ -42,8 +42,9 @@ zone broken.example. servfail
 		cfg := config.Default()
 		cfg.DNS.Servers = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:53")}
 		through := daemon.Network{DialDNS: w.DNS.Dial, DialHTTPS: w.Web.Dial, Roots: w.Web.Roots(), Anchors: anchors}
+		from := daemon.Impact{Config: cfg, Through: through}
 		got := make(map[string]string)
-		err = daemon.Rulings(t.Context(), cfg, through, []string{"dane.example", "plain.example", "broken.example", "a..b"}, func(domain string, r impact.Ruled) error {
+		err = from.Rulings(t.Context(), []string{"dane.example", "plain.example", "broken.example", "a..b"}, func(domain string, r impact.Ruled) error {
 			if _, told := got[domain]; told {
 				t.Errorf("%s is told of twice", domain)
 			}
@@ -65,12 +66,12 @@ zone broken.example. servfail
 		}
 
 		enough := errors.New("enough")
-		if err := daemon.Rulings(t.Context(), cfg, through, []string{"dane.example"}, func(string, impact.Ruled) error { return enough }); !errors.Is(err, enough) {
+		if err := from.Rulings(t.Context(), []string{"dane.example"}, func(string, impact.Ruled) error { return enough }); !errors.Is(err, enough) {
 			t.Errorf("%v", err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if err := daemon.Rulings(ctx, cfg, through, []string{"dane.example"}, func(string, impact.Ruled) error { return nil }); !errors.Is(err, context.Canceled) {
+		if err := from.Rulings(ctx, []string{"dane.example"}, func(string, impact.Ruled) error { return nil }); !errors.Is(err, context.Canceled) {
 			t.Errorf("%v", err)
 		}
 	})

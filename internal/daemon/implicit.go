@@ -2,18 +2,14 @@ package daemon
 
 import (
 	"context"
-	"crypto/x509"
-	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/netip"
 	"time"
 
-	"tlsverdict/internal/config"
 	"tlsverdict/internal/explain"
 	"tlsverdict/internal/postfix"
 	"tlsverdict/internal/probe"
-	"tlsverdict/internal/resolve"
 )
 
 // ports has hosts probed on the port of implicit TLS. It implements socketmapd.Ports.
@@ -25,16 +21,15 @@ type ports struct {
 }
 
 // newPorts returns nil where implicit TLS is off.
-func newPorts(cfg *config.Config, through Network, r *resolve.Resolver, roots *x509.CertPool, log *slog.Logger) *ports {
-	i := &cfg.Signals.Implicit
+func newPorts(visits visitor) *ports {
+	i := &visits.cfg.Signals.Implicit
 	if !i.On {
 		return nil
 	}
-	visits := visitor{cfg, through, r, roots, log}
 	client := visits.client(i.Port)
 	return &ports{
 		port: i.Port, client: client, visits: visits,
-		prober: probe.New(probe.Config{Probe: client.Probe, AtOnce: through.probesEach(cfg), Random: rand.Float64, Log: log}),
+		prober: probe.New(probe.Config{Probe: client.Probe, AtOnce: visits.through.probesEach(visits.cfg), Random: rand.Float64, Log: visits.log}),
 	}
 }
 

@@ -102,7 +102,8 @@ func NewStack(cfg *config.Config, st *store.Store, through Network, log *slog.Lo
 		g.Own = newOwner(cfg.Signals.Implicit.Own, through.machine(), log).own
 	}
 	mta := newMTA(cfg, through, log)
-	learning := newBanners(cfg, through, resolver, fetcher.Roots, st, log)
+	visits := visitor{cfg, through, resolver, fetcher.Roots, log}
+	learning := newBanners(visits, st)
 	var responder *socketmapd.Responder
 	e, err = engine.New(engine.Config{
 		Gather: g.Facts, Enforcement: mta.enforcement, Rules: cfg.Rules(), Entries: cfg.Cache.Entries,
@@ -122,7 +123,7 @@ func NewStack(cfg *config.Config, st *store.Store, through Network, log *slog.Lo
 		Observe: cfg.Mode == verdict.Observe, Deadline: cfg.Socketmap.Deadline,
 		ReportLevel: cfg.Postfix.ReportLevel, Log: log,
 	}
-	hosts := newPorts(cfg, through, resolver, fetcher.Roots, log)
+	hosts := newPorts(visits)
 	if hosts != nil {
 		opt.Implicit = &socketmapd.Implicit{Port: hosts.port, Transport: cfg.Signals.Implicit.Transport, Ports: hosts}
 	}
