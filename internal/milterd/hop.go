@@ -42,7 +42,7 @@ func (set *Settings) hop(e envelope) hop {
 	}
 	next := domain
 	if e.told && e.host != "" {
-		next = e.host
+		next = overTCP(e.host)
 	} else if domain == "" || set.LocalDomains[domain] {
 		return hop{local: true, text: domain}
 	}
@@ -70,6 +70,19 @@ func (set *Settings) hop(e envelope) hop {
 	return h
 }
 
+// overTCP writes "inet:host:port", which only LMTP has in Postfix and which names one host,
+// as any other next hop that is a host.
+func overTCP(next string) string {
+	host, ok := strings.CutPrefix(next, "inet:")
+	if !ok || strings.HasPrefix(host, "[") {
+		return host
+	}
+	if i := strings.LastIndexByte(host, ':'); i >= 0 {
+		return "[" + host[:i] + "]" + host[i:]
+	}
+	return "[" + host + "]"
+}
+
 // splitHosts takes a list of next hops apart: Postfix writes "[a]:25, b", Sendmail
 // "a.example.:b.example.".
 func splitHosts(next string) []string {
@@ -95,11 +108,12 @@ func splitHosts(next string) []string {
 	return out
 }
 
-// isPort reports whether what follows a colon is a port or a service, and not
-// another host, which has a dot or a bracket.
+// isPort reports whether what follows a colon is a port, or a service that has one, and
+// not another host.
 func isPort(s string) bool {
 	s, _, _ = strings.Cut(s, ":")
-	return s != "" && !strings.ContainsAny(s, ".[")
+	_, err := nexthop.Parse("host.example:" + s)
+	return s != "" && !strings.ContainsAny(s, ".[") && err == nil
 }
 
 // withoutDot takes the dot off that Sendmail puts behind a host name; within

@@ -313,6 +313,31 @@ func TestHopIsSocket(t *testing.T) {
 	}
 }
 
+// TestHopSpellings: what Postfix and Sendmail write, and nobody would write by hand.
+func TestHopSpellings(t *testing.T) {
+	for host, want := range map[string]string{
+		// LMTP over TCP, by a transport of any name.
+		"inet:relay.example:24":   "[relay.example]:24",
+		"inet:[relay.example]:24": "[relay.example]:24",
+		"inet:relay.example":      "[relay.example]",
+		// Hosts without a dot are hosts; a service is one that has a port.
+		"mailhub:backup":           "mailhub backup",
+		"mailhub:submission":       "mailhub:587",
+		"mailhub:26:backup:27":     "mailhub:26 backup:27",
+		"a.example.:b.example.":    "a.example b.example",
+		"[a.example.]:[b.example]": "[a.example] [b.example]",
+	} {
+		h := (&Settings{}).hop(envelope{address: "b@x.example", told: true, mailer: "relay", host: host})
+		var got []string
+		for _, d := range h.dests {
+			got = append(got, d.String())
+		}
+		if joined := strings.Join(got, " "); joined != want || h.err != nil || h.local {
+			t.Errorf("%s: %q, %v, want %q", host, joined, h.err, want)
+		}
+	}
+}
+
 // FuzzHop: whatever an MTA says of a recipient, there is a next hop to judge, a reason why
 // there is none, or none because the mail stays here.
 func FuzzHop(f *testing.F) {
@@ -326,6 +351,8 @@ func FuzzHop(f *testing.F) {
 		{"b@x", "smtp", "a..b"},
 		{"b@x.example", "tls26", "x.example:26"},
 		{"b@x.example", "dovecot-lmtp", "unix:private/dovecot-lmtp"},
+		{"b@x.example", "remote-lmtp", "inet:relay.example:24"},
+		{"b@x.example", "esmtp", "mailhub:backup"},
 	} {
 		f.Add(seed[0], seed[1], seed[2])
 	}
