@@ -292,6 +292,6 @@ func (d *daemon) announce(ctx context.Context, listeners []net.Listener) {
 		fmt.Fprintln(d.opt.Stdout, "smtp_tls_fingerprint_digest = sha256")
 	}
 	if i := d.cfg.Signals.Implicit; i.On {
-		fmt.Fprintf(d.opt.Stdout, "transport_maps = socketmap:%s:transport\n# master.cf\n%s unix - - y - - smtp -o smtp_tls_wrappermode=yes -o smtp_tls_security_level=encrypt\n", lifecycle.Address(listeners[0]), i.Transport)
+		fmt.Fprintf(d.opt.Stdout, "transport_maps = socketmap:%s:transport\n# master.cf\n%s unix - - y - - smtp -o smtp_tls_wrappermode=yes -o smtp_tls_security_level=encrypt -o smtp_fallback_relay=\n", lifecycle.Address(listeners[0]), i.Transport)
 	}
 }
