@@ -27,7 +27,7 @@
 // Limits: the default instance only, and only the service smtp/unix of master.cf;
 // a transport of another name may have other settings. That its TLS library can do
 // DANE is not asked: every one since OpenSSL 1.0.2 can. Each run of
-// postconf or postmap has five seconds, and 64 KB to say. Nothing is written or started else.
+// postconf or postmap has five seconds, and 256 KB to say. Nothing is written or started else.
 //
 // Errors: ErrExamine, where something could not be read or run, which may pass; and
 // ErrUnlike, where what was read might mean something else to Postfix.

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+
+	"tlsverdict/internal/program"
 )
 
 // ErrExamine: there is a Postfix, and what it is set up to do cannot be learned. It
@@ -35,6 +37,11 @@ type Setup struct {
 	Obstacle Obstacle
 	// Digest is the kind of fingerprint that it compares: "sha256", "md5".
 	Digest string
+	// Level is the TLS level of domains without a policy (smtp_tls_security_level), empty
+	// where none is set: then TLS is off unless an old setting says otherwise.
+	Level string
+	// Queue is the queue directory, as Postfix names it.
+	Queue string
 }
 
 // Obstacle is a setting with which smtp(8) sets DANE aside: it delivers as with the
@@ -57,7 +64,7 @@ type Host struct {
 
 // Here is the machine that this program runs on.
 func Here() Host {
-	return Host{Path: append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/usr/local/sbin"), Run: run}
+	return Host{Path: append(filepath.SplitList(os.Getenv("PATH")), "/usr/sbin", "/usr/local/sbin"), Run: program.Run}
 }
 
 const (
@@ -70,12 +77,15 @@ const (
 	dnsOptions  = "smtp_dns_resolver_options"
 	digest      = "smtp_tls_fingerprint_digest"
 	level       = "compatibility_level"
+	tlsLevel    = "smtp_tls_security_level"
 	queue       = "queue_directory"
 	mailVersion = "mail_version"
 )
 
 // ofSmtp are the settings that smtp/unix may have for itself.
-func ofSmtp() []string { return []string{dnsSupport, hostLookup, mxErrors, dnsOptions, digest} }
+func ofSmtp() []string {
+	return []string{dnsSupport, hostLookup, mxErrors, dnsOptions, digest, tlsLevel}
+}
 
 // Examine asks postconf. Where there is none, and no main.cf either, there is no
 // Postfix, and no error. Errors wrap ErrExamine.
@@ -112,7 +122,7 @@ func (h Host) Examine(ctx context.Context) (Setup, error) {
 
 // read makes a Setup of what postconf said.
 func (h Host) read(main map[string]string, chroot string) (Setup, error) {
-	s := Setup{Version: main[mailVersion], Obstacle: obstacle(main), Digest: strings.ToLower(main[digest])}
+	s := Setup{Version: main[mailVersion], Obstacle: obstacle(main), Digest: strings.ToLower(main[digest]), Level: main[tlsLevel], Queue: main[queue]}
 	if s.Version == "" {
 		return Setup{}, fmt.Errorf("%w: postconf names no version", ErrExamine)
 	}
@@ -203,20 +213,5 @@ func (h Host) ask(ctx context.Context, postconf string, args ...string) (map[str
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s %s: %w", ErrExamine, postconf, args[0], err)
 	}
-	return settings(string(out)), nil
-}
-
-// settings reads what postconf prints: a line "name = value" each. A value that goes
-// on in the next line, which begins with a space, is cut: none that is asked for does.
-func settings(text string) map[string]string {
-	found := make(map[string]string)
-	for line := range strings.Lines(text) {
-		if strings.HasPrefix(line, " ") || strings.HasPrefix(line, "\t") {
-			continue
-		}
-		if name, value, ok := strings.Cut(line, "="); ok {
-			found[strings.TrimSpace(name)] = strings.TrimSpace(value)
-		}
-	}
-	return found
+	return program.Settings(string(out)), nil
 }

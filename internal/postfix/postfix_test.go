@@ -89,7 +89,7 @@ func TestExamine(t *testing.T) {
 		{
 			"another queue",
 			fake{main: other("/var/spool/postfix", "/srv/queue"), chroot: "smtp/unix/chroot = y\n"},
-			Setup{Version: "3.7.11", ResolvConf: "/srv/queue/etc/resolv.conf", Chrooted: true, Obstacle: unasked, Digest: "sha256"},
+			Setup{Version: "3.7.11", Queue: "/srv/queue", ResolvConf: "/srv/queue/etc/resolv.conf", Chrooted: true, Obstacle: unasked, Digest: "sha256"},
 		},
 		{
 			"MD5",
@@ -98,14 +98,17 @@ func TestExamine(t *testing.T) {
 		},
 		{
 			"options of master.cf",
-			fake{main: debian, chroot: "smtp/unix/chroot = n\n", options: "smtp/unix/smtp_dns_support_level = dnssec\nsmtp/unix/smtp_tls_fingerprint_digest = sha1\n"},
-			Setup{Version: "3.7.11", ResolvConf: "/etc/resolv.conf", DANE: true, Digest: "sha1"},
+			fake{main: debian, chroot: "smtp/unix/chroot = n\n", options: "smtp/unix/smtp_dns_support_level = dnssec\nsmtp/unix/smtp_tls_fingerprint_digest = sha1\nsmtp/unix/smtp_tls_security_level = encrypt\n"},
+			Setup{Level: "encrypt", Version: "3.7.11", ResolvConf: "/etc/resolv.conf", DANE: true, Digest: "sha1"},
 		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			h := tc.fake.host(t, "usr/sbin/postconf", "etc/postfix/main.cf")
 			got, err := h.Examine(t.Context())
 			tc.want.ResolvConf = filepath.Join(h.Root, tc.want.ResolvConf)
+			if tc.want.Queue == "" {
+				tc.want.Queue = "/var/spool/postfix"
+			}
 			if err != nil || got != tc.want {
 				t.Errorf("%+v, %v; want %+v", got, err, tc.want)
 			}
@@ -202,50 +205,5 @@ func TestUnclear(t *testing.T) {
 		if !errors.Is(err, ErrExamine) || !strings.Contains(err.Error(), tc.says) || got.DANE {
 			t.Errorf("%s: %+v, %v; want %q", tc.name, got, err, tc.says)
 		}
-	}
-}
-
-// TestRun: what a program may do to the one that runs it is bounded.
-func TestRun(t *testing.T) {
-	if out, err := run(t.Context(), "/bin/echo", "a = b"); err != nil || string(out) != "a = b\n" {
-		t.Errorf("%q, %v", out, err)
-	}
-	if _, err := run(t.Context(), "/bin/sh", "-c", "echo no such thing >&2; exit 3"); err == nil || !strings.Contains(err.Error(), "no such thing") {
-		t.Errorf("a program that fails: %v", err)
-	}
-	if _, err := run(t.Context(), "/bin/sh", "-c", "while :; do echo xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx; done"); err == nil {
-		t.Error("a program that never ends to write: no error")
-	}
-	if _, err := run(t.Context(), "/nonexistent/postconf"); err == nil {
-		t.Error("a program that is not there: no error")
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := run(ctx, "/bin/sh", "-c", "sleep 60"); !errors.Is(err, context.Canceled) {
-		t.Errorf("a program that hangs: %v", err)
-	}
-	t.Setenv("MAIL_CONFIG", "/tmp")
-	if out, err := run(t.Context(), "/bin/sh", "-c", "echo $MAIL_CONFIG"); err != nil || string(out) != "\n" {
-		t.Errorf("the environment leads it elsewhere: %q, %v", out, err)
-	}
-}
-
-func FuzzSettings(f *testing.F) {
-	f.Add(debian)
-	f.Add("smtp/unix/chroot = y\n")
-	f.Add(" a = b\n\tc = d\ne\n= f\ng = h = i")
-	f.Fuzz(func(t *testing.T, text string) {
-		for name, value := range settings(text) {
-			if strings.TrimSpace(name) != name || strings.TrimSpace(value) != value || strings.Contains(value, "\n") {
-				t.Errorf("%q = %q", name, value)
-			}
-		}
-	})
-}
-
-func BenchmarkSettings(b *testing.B) {
-	b.ReportAllocs()
-	for b.Loop() {
-		settings(debian)
 	}
 }

@@ -8,11 +8,13 @@ import (
 	"path/filepath"
 	"strings"
 	"unicode"
+
+	"tlsverdict/internal/program"
 )
 
 // ErrSilent: a program failed and said nothing. So postmap(1) says that a key is not in a
 // table; Host.Run has to tell it apart.
-var ErrSilent = errors.New("postfix: a program failed and said nothing")
+var ErrSilent = program.ErrSilent
 
 // Routes are what Postfix knows of where mail goes, as far as it comes before the MX
 // records of a domain. Host.Routes makes them.

@@ -170,13 +170,3 @@ func TestNoRoutes(t *testing.T) {
 		t.Errorf("a postconf that says nothing: %v", err)
 	}
 }
-
-// TestSilence: a program that fails and says nothing is told apart from one that says why.
-func TestSilence(t *testing.T) {
-	if _, err := run(t.Context(), "/bin/sh", "-c", "exit 1"); !errors.Is(err, ErrSilent) {
-		t.Errorf("%v", err)
-	}
-	if _, err := run(t.Context(), "/bin/sh", "-c", "echo why >&2; exit 1"); err == nil || errors.Is(err, ErrSilent) {
-		t.Errorf("%v", err)
-	}
-}
