@@ -248,6 +248,9 @@ func (l *lab) everything(t *testing.T) {
 					t.Errorf("the explanation lacks %q", w)
 				}
 			}
+			if domain == "dane.example" && !l.setup.prints {
+				asInREADME(t, text)
+			}
 		})
 	}
 
