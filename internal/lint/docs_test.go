@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"tlsverdict/internal/finding"
 )
 
 var update = flag.Bool("update", false, "write the table of docs/lint.md anew, and fail")
@@ -43,7 +45,7 @@ func table() string {
 		codes = append(codes, code)
 	}
 	slices.SortFunc(codes, func(a, b Code) int {
-		return cmp.Or(cmp.Compare(all[a].Severity.rank(), all[b].Severity.rank()), strings.Compare(string(a), string(b)))
+		return cmp.Or(finding.Compare(all[a].Severity, all[b].Severity), strings.Compare(string(a), string(b)))
 	})
 	var b strings.Builder
 	b.WriteString("\n| code | | what | so | mend | see |\n|---|---|---|---|---|---|\n")

@@ -1,48 +1,27 @@
 package lint
 
 import (
-	"cmp"
-	"fmt"
 	"slices"
+
+	"tlsverdict/internal/finding"
 )
 
 // Severity is how much a finding matters. The zero value is that nothing is known.
-type Severity uint8
+type Severity = finding.Severity
 
+// What they mean here.
 const (
 	// Unknown: it could not be looked at.
-	Unknown Severity = iota
+	Unknown = finding.Unknown
 	// OK: in order.
-	OK
+	OK = finding.OK
 	// Notice: something useful is not published.
-	Notice
+	Notice = finding.Notice
 	// Warning: it works, and may not for long, or protects less than it seems to.
-	Warning
+	Warning = finding.Warning
 	// Error: mail is delayed, or a signal protects nothing.
-	Error
+	Error = finding.Error
 )
-
-// String is the severity's word in reports.
-func (s Severity) String() string {
-	switch s {
-	case Unknown:
-		return "unknown"
-	case OK:
-		return "ok"
-	case Notice:
-		return "notice"
-	case Warning:
-		return "warning"
-	case Error:
-		return "error"
-	}
-	panic(fmt.Sprintf("lint: severity %d", uint8(s)))
-}
-
-// rank orders findings: what to mend first, what is not known before what is in order.
-func (s Severity) rank() int {
-	return slices.Index([]Severity{Error, Warning, Notice, Unknown, OK}, s)
-}
 
 // Code names a kind of finding; it is stable, for scripts.
 type Code string
@@ -81,17 +60,17 @@ func (f Finding) Kind() Kind {
 	return k
 }
 
-// Worst returns the most severe of the findings, as an exit status needs it: Error,
-// Warning and Notice before Unknown before OK. Of no findings it is Unknown.
+// Worst returns the most severe of the findings, as an exit status needs it.
 func Worst(findings []Finding) Severity {
-	if len(findings) == 0 {
-		return Unknown
+	all := make([]Severity, len(findings))
+	for i, f := range findings {
+		all[i] = f.Severity
 	}
-	return slices.MinFunc(findings, func(a, b Finding) int { return cmp.Compare(a.Severity.rank(), b.Severity.rank()) }).Severity
+	return finding.Worst(all)
 }
 
 // order puts what is to be mended first; what is alike keeps its order.
 func order(findings []Finding) []Finding {
-	slices.SortStableFunc(findings, func(a, b Finding) int { return cmp.Compare(a.Severity.rank(), b.Severity.rank()) })
+	slices.SortStableFunc(findings, func(a, b Finding) int { return finding.Compare(a.Severity, b.Severity) })
 	return findings
 }

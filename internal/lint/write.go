@@ -1,10 +1,13 @@
 package lint
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
+
+	"tlsverdict/internal/finding"
 )
 
 // Result is the findings about one domain, as they are told.
@@ -13,6 +16,8 @@ type Result struct {
 	// Worst is the severity of the gravest finding.
 	Worst    string  `json:"worst"`
 	Findings []Entry `json:"findings"`
+
+	severities []Severity
 }
 
 // Entry is a finding with the words of its kind. Codes and severities are stable, for
@@ -40,6 +45,7 @@ func NewResult(domain string, findings []Finding) Result {
 			e.Why, e.Mend = k.Why, names.Replace(k.Mend)
 		}
 		r.Findings = append(r.Findings, e)
+		r.severities = append(r.severities, f.Severity)
 	}
 	return r
 }
@@ -91,25 +97,4 @@ func join(a, b string) string {
 }
 
 // count says in a few words how bad it is.
-func (r Result) count() string {
-	var words []string
-	for _, s := range []Severity{Error, Warning, Notice, Unknown} {
-		n := 0
-		for _, e := range r.Findings {
-			if e.Severity == s.String() {
-				n++
-			}
-		}
-		switch {
-		case n == 0:
-		case n == 1 || s == Unknown:
-			words = append(words, fmt.Sprintf("%d %s", n, s))
-		default:
-			words = append(words, fmt.Sprintf("%d %ss", n, s))
-		}
-	}
-	if len(words) == 0 {
-		return "all in order"
-	}
-	return strings.Join(words, ", ")
-}
+func (r Result) count() string { return cmp.Or(finding.Count(r.severities), "all in order") }

@@ -163,6 +163,8 @@ func run(ctx context.Context, attr *syscall.SysProcAttr, program string, args []
 	cmd.Env = []string{"LC_ALL=C", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
 	cmd.Dir = "/"
 	cmd.WaitDelay = time.Second
+	// Not /dev/null, which a root that is only looked at may not have.
+	cmd.Stdin = strings.NewReader("")
 	var out, said bounded
 	cmd.Stdout, cmd.Stderr = &out, &said
 	err := cmd.Run()
