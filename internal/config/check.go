@@ -39,6 +39,7 @@ func (r *reader) check(c *Config) {
 	r.checkDANE(c)
 	r.checkOverrides(c)
 	r.checkImplicitPort(c)
+	r.checkHTTP(c)
 	for i, p := range c.MTASTS.AllowNetworks {
 		if p.Bits() == 0 {
 			r.warn(entry("mta_sts.allow_networks", i), "mta_sts.allow_networks: %q lets policy hosts have any address: "+

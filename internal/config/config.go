@@ -54,6 +54,7 @@ type Config struct {
 	Cache     Cache
 	Store     Store
 	Control   Control
+	HTTP      HTTP
 	Log       Log
 	// Overrides are the [[override]] entries.
 	Overrides Overrides
@@ -216,6 +217,18 @@ type Cache struct {
 type Control struct {
 	// Socket is a unix socket, absolute; empty: there is none.
 	Socket string
+}
+
+// HTTP is where an operator's monitoring asks. The zero value: nowhere.
+type HTTP struct {
+	// Listen is an address; the zero value means none. One that is not on loopback takes
+	// Public.
+	Listen netip.AddrPort
+	// Public lets Listen be an address that other hosts reach.
+	Public bool
+	// Hosts are the names that may be asked for beside addresses and localhost: in lower
+	// case, without a port, none twice.
+	Hosts []string
 }
 
 // Store is where policies survive a restart.

@@ -31,13 +31,16 @@ func suggest(path string, known []string) string {
 }
 
 // closer reports whether a is the better of two equally similar paths: one in
-// the same table, else the shorter one, which is more likely a key that slipped
-// below a table header.
+// the same table, else one above all tables, else, of two keys with one name, the
+// one that the table of keys has first, else the shorter one.
 func closer(table, a, b string) bool {
-	at, _ := split(a)
-	bt, _ := split(b)
+	at, an := split(a)
+	bt, bn := split(b)
 	if (at == table) != (bt == table) {
 		return at == table
+	}
+	if an == bn && at != "" {
+		return false
 	}
 	return len(a) < len(b)
 }

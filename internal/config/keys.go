@@ -91,6 +91,9 @@ func keepKeys() []key[Config] {
 		bind("cache.refresh_ahead", `true`, func(c *Config) *bool { return &c.Cache.RefreshAhead }, boolean),
 		bind("store.path", `"/var/lib/tlsverdict/policyd.db"`, func(c *Config) *string { return &c.Store.Path }, absolute),
 		bind("control.socket", `"/run/tlsverdict/control.sock"`, func(c *Config) *string { return &c.Control.Socket }, absolute),
+		bind("http.listen", `""`, func(c *Config) *netip.AddrPort { return &c.HTTP.Listen }, httpListen),
+		bind("http.public", `false`, func(c *Config) *bool { return &c.HTTP.Public }, boolean),
+		bind("http.hosts", `[]`, func(c *Config) *[]string { return &c.HTTP.Hosts }, list(askedName)),
 		bind("log.level", `"info"`, func(c *Config) *slog.Level { return &c.Log.Level },
 			oneOf(word[slog.Level]{"debug", slog.LevelDebug}, word[slog.Level]{"info", slog.LevelInfo},
 				word[slog.Level]{"warn", slog.LevelWarn}, word[slog.Level]{"error", slog.LevelError})),
@@ -123,7 +126,6 @@ type later struct {
 func laterKeys() []later {
 	return []later{
 		{"store.shared", []any{""}},
-		{"http.listen", []any{""}},
 	}
 }
 

@@ -41,6 +41,7 @@ func (d *daemon) control(ctx context.Context) (stop func()) {
 			return func() { _ = server.Close() }
 		}
 	}
+	d.state.lacksControl(err)
 	d.log.Warn("the control socket cannot be opened; policyd pins and policyd refresh do not work", "socket", path, "error", err)
 	return func() {}
 }

@@ -131,12 +131,16 @@ func Run(ctx context.Context, opt Options) error {
 		d.retiring.Wait()
 		d.stack.Load().Close()
 	}()
-	listeners, err := lifecycle.Listen(ctx, cfg.Socketmap.Listen, cfg.Socketmap.SocketMode)
+	passed := lifecycle.Passed(webSocket)
+	listeners, err := passed.Listen(ctx, cfg.Socketmap.Listen, cfg.Socketmap.SocketMode)
 	if err != nil {
 		return err
 	}
+	d.server = &postfixmap.Server{Handler: d, MaxConnections: d.limits.connections, ErrorLog: d.log}
 	stack.Start()
 	defer d.control(ctx)()
+	// It goes when the drain is over, so that it can tell of it.
+	defer d.web(ctx, passed.Named(webSocket))()
 	return d.serve(ctx, listeners)
 }
 
@@ -152,6 +156,8 @@ type daemon struct {
 	stack  atomic.Pointer[Stack]
 	// retiring are the stacks of earlier configurations.
 	retiring sync.WaitGroup
+	// state is what the pages tell of the daemon's life.
+	state state
 }
 
 // LogFormat is the configured format as the logger has it.
@@ -193,11 +199,17 @@ func (d *daemon) closeStore() {
 
 // serve answers until ctx ends, and drains.
 func (d *daemon) serve(ctx context.Context, listeners []net.Listener) error {
-	d.server = &postfixmap.Server{Handler: d, MaxConnections: d.limits.connections, ErrorLog: d.log}
 	service := &lifecycle.Service{
-		Serve:  func(l net.Listener) error { return d.server.Serve(ctx, l) },
-		Ready:  func() { d.announce(ctx, listeners) },
-		Reload: d.reload, Report: d.toggleDebug, Shutdown: d.server.Shutdown, Log: d.log,
+		Serve: func(l net.Listener) error { return d.server.Serve(ctx, l) },
+		Ready: func() {
+			d.state.begin()
+			d.announce(ctx, listeners)
+		},
+		Reload: d.state.reloading(d.reload), Report: d.toggleDebug, Log: d.log,
+		Shutdown: func(ctx context.Context) error {
+			d.state.drain()
+			return d.server.Shutdown(ctx)
+		},
 	}
 	return service.Run(ctx, listeners)
 }
@@ -238,6 +250,7 @@ func (d *daemon) reload(ctx context.Context) (file string, err error) {
 	// One refresher at a time: it must tell the engine that is asked.
 	d.stack.Load().Quiesce()
 	next.mta.inherit(d.stack.Load().mta)
+	d.state.keep(d.stack.Load().Resolver.Health())
 	next.Start()
 	d.retire(ctx, d.stack.Swap(next))
 	return cfg.File, nil
@@ -270,6 +283,9 @@ func needRestart(a, b *config.Config) []string {
 	}
 	if a.Control != b.Control {
 		out = append(out, "control.socket")
+	}
+	if fmt.Sprint(a.HTTP) != fmt.Sprint(b.HTTP) {
+		out = append(out, "http.listen, http.public or http.hosts")
 	}
 	if a.Log.Format != b.Log.Format {
 		out = append(out, "log.format")

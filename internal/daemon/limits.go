@@ -5,6 +5,7 @@ import (
 	"syscall"
 
 	"tlsverdict/internal/config"
+	"tlsverdict/internal/httpd"
 	"tlsverdict/internal/probe"
 	"tlsverdict/internal/resolve"
 	"tlsverdict/postfixmap"
@@ -101,6 +102,10 @@ func limit(cfg *config.Config, log *slog.Logger) limits {
 	listeners := len(cfg.Socketmap.Listen)
 	wanted := limits{connections: cfg.Socketmap.MaxConnections, questions: resolve.DefaultMaxInflight, fetches: maxFetches}
 	wanted.probes = probers(cfg) * probe.DefaultAtOnce
+	if cfg.HTTP.Listen.IsValid() {
+		// Each of its connections holds one, and so does its listener.
+		listeners += httpd.MaxConnections/2 + 1
+	}
 	files, err := openFiles()
 	if err != nil {
 		log.Error("the limit of open files is not known; nothing is shared out", "error", err)

@@ -40,6 +40,8 @@ type Stack struct {
 	Engine    *engine.Engine
 	Resolver  *resolve.Resolver
 
+	// cfg is what it was made from, and does not change.
+	cfg *config.Config
 	mta *mta
 	// refetch fetches a domain's MTA-STS policy now.
 	refetch func(ctx context.Context, domain string) error
@@ -128,7 +130,7 @@ func NewStack(cfg *config.Config, st *store.Store, through Network, log *slog.Lo
 		opt.Implicit = &socketmapd.Implicit{Port: hosts.port, Transport: cfg.Signals.Implicit.Transport, Ports: hosts}
 	}
 	responder = socketmapd.New(e, opt)
-	s := &Stack{mta: mta, ports: hosts, banners: learning, Resolver: resolver, Engine: e, Responder: responder}
+	s := &Stack{cfg: cfg, mta: mta, ports: hosts, banners: learning, Resolver: resolver, Engine: e, Responder: responder}
 	s.refetch = func(context.Context, string) error { return nil }
 	if cfg.MTASTS.Mode != verdict.Off {
 		s.refetch = func(ctx context.Context, domain string) error {

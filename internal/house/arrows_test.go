@@ -55,6 +55,8 @@ func plan() map[string]room {
 		"internal/program":    {theirs: []string{"std"}, why: "it runs programs and knows none of them"},
 		"internal/config":     {ours: []string{"internal/verdict", "internal/nexthop", "internal/signal", "postfixmap"}, theirs: []string{"github.com/BurntSushi/toml"}, why: "it reads settings and acts on none"},
 		"internal/lifecycle":  {ours: []string{"postfixmap"}, theirs: []string{"github.com/coreos/go-systemd/v22"}, why: "it opens, signals and drains, and does not know what is served"},
+		"internal/httpd":      {theirs: []string{"std"}, why: "it guards pages, and does not know what is on them"},
+		"internal/readiness":  {ours: []string{"internal/resolve", "internal/store"}, theirs: []string{"std"}, why: pure + ", it judges how the daemon is"},
 		"internal/daemon":     {ours: []string{"internal", "postfixmap"}, theirs: []string{"std"}, why: "it wires the rooms"},
 		"internal/world":      {ours: []string{"internal", "postfixmap"}, theirs: []string{"github.com/miekg/dns", "github.com/rogpeppe/go-internal", "github.com/google/go-cmp"}, why: "it is for tests"},
 		"internal/house":      {theirs: []string{"std"}, why: "it has no code"},

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"slices"
 
 	"github.com/coreos/go-systemd/v22/activation"
 
@@ -35,21 +36,49 @@ func NewLogger(w io.Writer, f Format, level slog.Leveler) *slog.Logger {
 	panic(fmt.Sprintf("lifecycle: log format %d", f))
 }
 
-// Listen opens the sockets that systemd passed, then those of the addresses that are
-// not among them, unix sockets with the mode. After an error none is open. Errors: what
-// systemd passed is unusable, or what postfixmap.Address.Listen returns.
-func Listen(ctx context.Context, addresses []postfixmap.Address, mode fs.FileMode) ([]net.Listener, error) {
-	passed, err := activation.Listeners()
-	if err != nil {
-		return nil, fmt.Errorf("sockets passed by systemd: %w", err)
-	}
-	var all []net.Listener
-	taken := make(map[string]bool)
-	for _, l := range passed {
-		if l != nil {
-			all = append(all, l)
-			taken[l.Addr().String()] = true
+// Sockets are those that systemd passed.
+type Sockets struct {
+	named  map[string][]net.Listener
+	others []net.Listener
+}
+
+// Passed takes the sockets that systemd passed, once: a second call has none. Those with
+// one of the names (FileDescriptorName=) are for Named, all others for Listen.
+func Passed(names ...string) Sockets {
+	s := Sockets{named: make(map[string][]net.Listener)}
+	for _, f := range activation.Files(true) {
+		l, err := net.FileListener(f)
+		if err != nil {
+			// No socket that listens: it is for somebody else.
+			continue
 		}
+		// The listener has a descriptor of its own.
+		_ = f.Close()
+		if slices.Contains(names, f.Name()) {
+			s.named[f.Name()] = append(s.named[f.Name()], l)
+		} else {
+			s.others = append(s.others, l)
+		}
+	}
+	return s
+}
+
+// Named returns those with a name.
+func (s Sockets) Named(name string) []net.Listener { return s.named[name] }
+
+// Listen is Sockets.Listen with whatever systemd passed.
+func Listen(ctx context.Context, addresses []postfixmap.Address, mode fs.FileMode) ([]net.Listener, error) {
+	return Passed().Listen(ctx, addresses, mode)
+}
+
+// Listen returns the sockets that systemd passed without a name of their own, and opens
+// those of the addresses that are not among them, unix sockets with the mode. After an
+// error none of these is open. Errors: what postfixmap.Address.Listen returns.
+func (s Sockets) Listen(ctx context.Context, addresses []postfixmap.Address, mode fs.FileMode) ([]net.Listener, error) {
+	all := s.others
+	taken := make(map[string]bool)
+	for _, l := range all {
+		taken[l.Addr().String()] = true
 	}
 	for _, a := range addresses {
 		if taken[a.Endpoint()] {
