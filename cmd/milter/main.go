@@ -18,6 +18,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tlsverdict/internal/confine"
 	"tlsverdict/internal/daemon"
 	"tlsverdict/internal/daemon/milter"
 )
@@ -99,7 +100,7 @@ SIGHUP reads the configuration again (a bad one is refused, the old one kept),
 SIGTERM lets messages under way end, SIGUSR1 writes counters to the log.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			err := milter.Run(cmd.Context(), daemon.Options{ConfigFile: file, Stdout: s.out, Stderr: s.err})
+			err := milter.Run(cmd.Context(), daemon.Options{ConfigFile: file, Stdout: s.out, Stderr: s.err, Process: confine.Self{}})
 			var unusable *daemon.ConfigError
 			switch {
 			case err == nil:

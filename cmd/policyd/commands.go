@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"tlsverdict/internal/config"
+	"tlsverdict/internal/confine"
 	"tlsverdict/internal/daemon"
 	"tlsverdict/internal/explain"
 	"tlsverdict/internal/nexthop"
@@ -36,7 +37,7 @@ SIGHUP reads the configuration again (a bad one is refused, the old one kept),
 SIGTERM finishes what is under way and ends, SIGUSR1 switches debug records.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			err := daemon.Run(cmd.Context(), daemon.Options{ConfigFile: file, Stdout: s.out, Stderr: s.err})
+			err := daemon.Run(cmd.Context(), daemon.Options{ConfigFile: file, Stdout: s.out, Stderr: s.err, Process: confine.Self{}})
 			return configError(err)
 		},
 	}

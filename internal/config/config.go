@@ -56,6 +56,7 @@ type Config struct {
 	Control   Control
 	HTTP      HTTP
 	Log       Log
+	Process   Process
 	// Overrides are the [[override]] entries.
 	Overrides Overrides
 
@@ -292,6 +293,7 @@ func Default() *Config {
 		Store:   Store{Path: "/var/lib/tlsverdict/policyd.db"},
 		Control: Control{Socket: "/run/tlsverdict/control.sock"},
 		Log:     Log{Level: slog.LevelInfo, Format: LogText},
+		Process: Process{Landlock: LandlockAuto},
 	}
 }
 

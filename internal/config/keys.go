@@ -38,7 +38,7 @@ func bind[T, V any](path, def string, field func(*T) *V, parse func(any) (V, err
 
 // keys are the settings of this release.
 func keys() []key[Config] {
-	return slices.Concat(mapKeys(), dnsKeys(), probeKeys(), keepKeys())
+	return slices.Concat(mapKeys(), dnsKeys(), probeKeys(), keepKeys(), processKeys())
 }
 
 func mapKeys() []key[Config] {

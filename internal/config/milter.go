@@ -148,7 +148,7 @@ func LoadMilter(path string) (*Milter, error) {
 
 // ParseMilter reads the content of milter.toml, as Parse does that of policyd.toml.
 // The sections of policyd.toml are allowed where milter.verdicts is empty, except
-// [socketmap] and mode; [log] always is.
+// [socketmap] and mode; [log] and [process] always are.
 func ParseMilter(name string, data []byte) (*Milter, error) {
 	r := &reader{file: name, tables: milterTables()}
 	m := DefaultMilter()
@@ -312,7 +312,7 @@ func (r *reader) checkMilter(m *Milter, rest map[string]any) {
 		r.warn("milter.verdicts", "milter.verdicts: %q is not on this host: whoever is on the way to it can forge verdicts", m.Verdicts)
 	}
 	for _, name := range slices.Sorted(maps.Keys(rest)) {
-		if name != "log" && (r.tables.names[name] || name == overrideTable) {
+		if name != "log" && name != "process" && (r.tables.names[name] || name == overrideTable) {
 			r.fail(name, `%s has no effect: milter.verdicts = "%s" has policyd decide; "" decides here`, header(name), m.Verdicts)
 		}
 	}

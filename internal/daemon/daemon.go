@@ -51,6 +51,9 @@ type Options struct {
 	ConfigFile string
 	// Stdout gets the line for main.cf, Stderr the log.
 	Stdout, Stderr io.Writer
+	// Process is this process, from which rights are taken once it has started; nil
+	// takes none.
+	Process Process
 }
 
 // ConfigError says that the configuration cannot be used: to start again without
@@ -115,6 +118,18 @@ func Run(ctx context.Context, opt Options) error {
 	d.log = lifecycle.NewLogger(opt.Stderr, LogFormat(cfg.Log.Format), &d.level)
 	d.warn(cfg)
 	d.limits = limit(cfg, d.log)
+	// Root's sockets are opened first, root's rights then given up, and what is written
+	// later is opened by who writes it.
+	passed := lifecycle.Passed(webSocket)
+	listeners, err := passed.Listen(ctx, cfg.Socketmap.Listen, cfg.Socketmap.SocketMode)
+	if err != nil {
+		return err
+	}
+	defer lifecycle.Close(listeners)
+	d.confinement = Confinement{Process: opt.Process, Settings: cfg.Process, Log: d.log}
+	if err := d.confinement.Become(cfg.Store.Path, cfg.Control.Socket); err != nil {
+		return err
+	}
 	if d.store, err = OpenStore(cfg.Store.Path, d.log); err != nil {
 		return err
 	}
@@ -131,16 +146,14 @@ func Run(ctx context.Context, opt Options) error {
 		d.retiring.Wait()
 		d.stack.Load().Close()
 	}()
-	passed := lifecycle.Passed(webSocket)
-	listeners, err := passed.Listen(ctx, cfg.Socketmap.Listen, cfg.Socketmap.SocketMode)
-	if err != nil {
-		return err
-	}
 	d.server = &postfixmap.Server{Handler: d, MaxConnections: d.limits.connections, ErrorLog: d.log}
-	stack.Start()
 	defer d.control(ctx)()
 	// It goes when the drain is over, so that it can tell of it.
 	defer d.web(ctx, passed.Named(webSocket))()
+	if err := d.confinement.Seal(d.needs(ctx, cfg)); err != nil {
+		return err
+	}
+	stack.Start()
 	return d.serve(ctx, listeners)
 }
 
@@ -151,9 +164,10 @@ type daemon struct {
 	log   *slog.Logger
 	store *store.Store
 	// limits are worked out once: descriptors do not become more.
-	limits limits
-	server *postfixmap.Server
-	stack  atomic.Pointer[Stack]
+	limits      limits
+	confinement Confinement
+	server      *postfixmap.Server
+	stack       atomic.Pointer[Stack]
 	// retiring are the stacks of earlier configurations.
 	retiring sync.WaitGroup
 	// state is what the pages tell of the daemon's life.
@@ -230,7 +244,7 @@ func (d *daemon) toggleDebug() {
 func (d *daemon) reload(ctx context.Context) (file string, err error) {
 	cfg, err := LoadConfig(d.opt.ConfigFile)
 	if err != nil {
-		return "", err
+		return "", d.confinement.Hint(err)
 	}
 	if cfg.File == "" && d.cfg.File != "" {
 		// An editor or an upgrade may be about to put it back: to answer by the
@@ -240,9 +254,9 @@ func (d *daemon) reload(ctx context.Context) (file string, err error) {
 	d.warn(cfg)
 	next, err := NewStack(cfg, d.store, d.network(), d.log)
 	if err != nil {
-		return "", err
+		return "", d.confinement.Hint(err)
 	}
-	for _, what := range needRestart(d.cfg, cfg) {
+	for _, what := range append(needRestart(d.cfg, cfg), d.confinement.Beyond(d.needs(ctx, cfg))...) {
 		d.log.Warn("a changed setting takes effect at the next start only", "setting", what)
 	}
 	d.cfg = cfg
@@ -289,6 +303,9 @@ func needRestart(a, b *config.Config) []string {
 	}
 	if a.Log.Format != b.Log.Format {
 		out = append(out, "log.format")
+	}
+	if fmt.Sprint(a.Process) != fmt.Sprint(b.Process) {
+		out = append(out, "process.user, process.landlock or process.read")
 	}
 	return out
 }

@@ -86,15 +86,19 @@ func (s Sockets) Listen(ctx context.Context, addresses []postfixmap.Address, mod
 		}
 		l, err := a.Listen(ctx, mode)
 		if err != nil {
-			for _, open := range all {
-				// They are of no use any more, whatever closing says.
-				_ = open.Close()
-			}
+			Close(all)
 			return nil, fmt.Errorf("cannot listen on %s: %w", a, err)
 		}
 		all = append(all, l)
 	}
 	return all, nil
+}
+
+// Close closes listeners that are of no use any more, whatever closing says.
+func Close(all []net.Listener) {
+	for _, l := range all {
+		_ = l.Close()
+	}
 }
 
 // Address is a listener's address as Postfix writes it: "inet:127.0.0.1:8461",

@@ -37,6 +37,8 @@ type runner struct {
 	store  *store.Store
 	source source
 	server *milterd.Server
+
+	confinement daemon.Confinement
 	// retiring are the sources of earlier configurations; ended lets them go.
 	retiring sync.WaitGroup
 	ended    chan struct{}
@@ -58,6 +60,15 @@ func Run(ctx context.Context, opt daemon.Options) error {
 	slog.SetLogLoggerLevel(slog.LevelDebug)
 	slog.SetDefault(r.log)
 	r.warn(cfg)
+	listeners, err := lifecycle.Listen(ctx, cfg.Listen, cfg.SocketMode)
+	if err != nil {
+		return err
+	}
+	defer lifecycle.Close(listeners)
+	r.confinement = daemon.Confinement{Process: opt.Process, Settings: cfg.Policyd.Process, Log: r.log}
+	if err := r.confinement.Become(storePath(cfg)); err != nil {
+		return err
+	}
 	if err := r.open(cfg); err != nil {
 		return err
 	}
@@ -66,8 +77,7 @@ func Run(ctx context.Context, opt daemon.Options) error {
 	if err != nil {
 		return err
 	}
-	listeners, err := lifecycle.Listen(ctx, cfg.Listen, cfg.SocketMode)
-	if err != nil {
+	if err := r.confinement.Seal(needs(ctx, cfg)); err != nil {
 		return err
 	}
 	r.source.Start()
@@ -131,7 +141,7 @@ func (r *runner) serve(ctx context.Context, listeners []net.Listener, out io.Wri
 }
 
 // reload reads the file again; messages that begin from now on are judged by it.
-func (r *runner) reload(context.Context) (file string, err error) {
+func (r *runner) reload(ctx context.Context) (file string, err error) {
 	cfg, err := Load(r.file)
 	if err == nil && cfg.File == "" && r.cfg.File != "" {
 		// An editor or an upgrade may be about to put it back: without it there
@@ -139,17 +149,17 @@ func (r *runner) reload(context.Context) (file string, err error) {
 		err = fmt.Errorf("%s is not there", r.cfg.File)
 	}
 	if err == nil {
-		err = r.apply(cfg)
+		err = r.apply(ctx, cfg)
 	}
 	if err != nil {
-		return "", err
+		return "", r.confinement.Hint(err)
 	}
 	return cfg.File, nil
 }
 
 // apply puts a configuration in force, but what is read at the start only.
-func (r *runner) apply(cfg *config.Milter) error {
-	for _, what := range needRestart(r.cfg, cfg) {
+func (r *runner) apply(ctx context.Context, cfg *config.Milter) error {
+	for _, what := range append(needRestart(r.cfg, cfg), r.confinement.Beyond(needs(ctx, cfg))...) {
 		r.log.Warn("a changed setting takes effect at the next start only", "setting", what)
 	}
 	if cfg.Verdicts != r.cfg.Verdicts {
@@ -214,6 +224,7 @@ func needRestart(a, b *config.Milter) []string {
 		{"milter.max_connections", a.MaxConnections != b.MaxConnections},
 		{"milter.verdicts", a.Verdicts != b.Verdicts},
 		{"store.path", a.Policyd.Store != b.Policyd.Store},
+		{"process.user, process.landlock or process.read", fmt.Sprint(a.Policyd.Process) != fmt.Sprint(b.Policyd.Process)},
 		{"log.format", a.Policyd.Log.Format != b.Policyd.Log.Format},
 	} {
 		if s.changed {

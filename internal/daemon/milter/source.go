@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
+	"strconv"
 
 	"tlsverdict/internal/config"
+	"tlsverdict/internal/confine"
 	"tlsverdict/internal/daemon"
 	"tlsverdict/internal/explain"
 	"tlsverdict/internal/milterd"
@@ -92,6 +95,32 @@ func Check(cfg *config.Milter) error {
 		err = s.Close()
 	}
 	return errors.Join(err, st.Close())
+}
+
+// storePath is the file of policies of a milter that decides here; "" for one that does
+// not.
+func storePath(cfg *config.Milter) string {
+	if cfg.Verdicts != (postfixmap.Address{}) {
+		return ""
+	}
+	return cfg.Policyd.Store.Path
+}
+
+// needs is what the milter does after its start: it decides, or asks a policyd.
+func needs(ctx context.Context, cfg *config.Milter) confine.Needs {
+	n := daemon.Base(cfg.Policyd)
+	if cfg.Verdicts == (postfixmap.Address{}) {
+		n = daemon.NeedsOf(ctx, cfg.Policyd, daemon.Network{})
+	}
+	n.Remove = daemon.Sockets(cfg.Listen)
+	if cfg.Verdicts.Network() == "tcp" {
+		if _, port, err := net.SplitHostPort(cfg.Verdicts.Endpoint()); err == nil {
+			if p, err := strconv.ParseUint(port, 10, 16); err == nil {
+				n.Connect = append(n.Connect, uint16(p))
+			}
+		}
+	}
+	return n
 }
 
 // openStore opens the policies of a milter that decides here; nil for one that does
