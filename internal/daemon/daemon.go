@@ -320,11 +320,9 @@ func (d *daemon) announce(ctx context.Context, listeners []net.Listener) {
 	if len(listeners) == 0 {
 		return
 	}
-	fmt.Fprintf(d.opt.Stdout, "# main.cf\nsmtp_tls_policy_maps = socketmap:%s:postfix\nsmtp_dns_support_level = dnssec\nsmtp_tls_security_level = may\nsmtp_tls_CAfile = /etc/ssl/certs/ca-certificates.crt\n", lifecycle.Address(listeners[0]))
-	if d.stack.Load().mta.needsDigest(ctx) {
-		fmt.Fprintln(d.opt.Stdout, "smtp_tls_fingerprint_digest = sha256")
+	address, err := postfixmap.ParseAddress(lifecycle.Address(listeners[0]))
+	if err != nil {
+		return // a socket without a path, from systemd: nobody can be told of it
 	}
-	if i := d.cfg.Signals.Implicit; i.On {
-		fmt.Fprintf(d.opt.Stdout, "transport_maps = socketmap:%s:transport\n# master.cf\n%s unix - - y - - smtp -o smtp_tls_wrappermode=yes -o smtp_tls_security_level=encrypt -o smtp_fallback_relay=\n", lifecycle.Address(listeners[0]), i.Transport)
-	}
+	fmt.Fprint(d.opt.Stdout, d.stack.Load().mta.lines(ctx, forSnippet(d.cfg, address)))
 }

@@ -40,6 +40,9 @@ type Setup struct {
 	// Level is the TLS level of domains without a policy (smtp_tls_security_level), empty
 	// where none is set: then TLS is off unless an old setting says otherwise.
 	Level string
+	// PolicyMaps and TransportMaps are the tables that it asks for TLS policies and for
+	// transports, as a list.
+	PolicyMaps, TransportMaps string
 	// Queue is the queue directory, as Postfix names it.
 	Queue string
 }
@@ -78,13 +81,14 @@ const (
 	digest      = "smtp_tls_fingerprint_digest"
 	level       = "compatibility_level"
 	tlsLevel    = "smtp_tls_security_level"
+	policyMaps  = "smtp_tls_policy_maps"
 	queue       = "queue_directory"
 	mailVersion = "mail_version"
 )
 
 // ofSmtp are the settings that smtp/unix may have for itself.
 func ofSmtp() []string {
-	return []string{dnsSupport, hostLookup, mxErrors, dnsOptions, digest, tlsLevel}
+	return []string{dnsSupport, hostLookup, mxErrors, dnsOptions, digest, tlsLevel, policyMaps}
 }
 
 // Examine asks postconf. Where there is none, and no main.cf either, there is no
@@ -95,7 +99,7 @@ func (h Host) Examine(ctx context.Context) (Setup, error) {
 		return Setup{ResolvConf: h.at(resolvConf)}, err
 	}
 	// Names that are not there would only be missing in the output.
-	main, err := h.ask(ctx, postconf, append([]string{"-x", mailVersion, queue, level}, ofSmtp()...)...)
+	main, err := h.ask(ctx, postconf, append([]string{"-x", mailVersion, queue, level, transports}, ofSmtp()...)...)
 	if err != nil {
 		return Setup{}, err
 	}
@@ -122,7 +126,7 @@ func (h Host) Examine(ctx context.Context) (Setup, error) {
 
 // read makes a Setup of what postconf said.
 func (h Host) read(main map[string]string, chroot string) (Setup, error) {
-	s := Setup{Version: main[mailVersion], Obstacle: obstacle(main), Digest: strings.ToLower(main[digest]), Level: main[tlsLevel], Queue: main[queue]}
+	s := Setup{Version: main[mailVersion], Obstacle: obstacle(main), Digest: strings.ToLower(main[digest]), Level: main[tlsLevel], PolicyMaps: main[policyMaps], TransportMaps: main[transports], Queue: main[queue]}
 	if s.Version == "" {
 		return Setup{}, fmt.Errorf("%w: postconf names no version", ErrExamine)
 	}

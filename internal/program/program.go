@@ -9,10 +9,6 @@
 // What is run cannot be led to another configuration by the environment, has nothing on
 // its standard input, five seconds, and 256 KB to say.
 //
-// Below is the same for the tree of another system on this host, an unpacked image or a
-// container's: its programs run with that tree as their root, for which this process
-// must be root.
-//
 // Errors: ErrSilent, where a program failed and said nothing; ErrTooLong, where a file or an
 // output is longer than anything that was asked for can be. Errors of package os and
 // os/exec else.
@@ -72,18 +68,6 @@ func Here() Machine {
 // some of them.
 func system() []string {
 	return []string{"/usr/sbin", "/usr/local/sbin", "/usr/bin", "/sbin", "/usr/lib"}
-}
-
-// Below is the machine whose root directory is dir.
-func Below(dir string) Machine {
-	dir = filepath.Clean(dir)
-	return Machine{Root: dir, Path: system(), Runner: func(ctx context.Context, program string, args ...string) ([]byte, error) {
-		inside, err := filepath.Rel(dir, program)
-		if err != nil {
-			return nil, err
-		}
-		return run(ctx, &syscall.SysProcAttr{Chroot: dir}, "/"+inside, args)
-	}}
 }
 
 // At is the name of a file of the machine, seen from this process.
@@ -152,14 +136,9 @@ func (m Machine) ReadFile(name string) ([]byte, error) {
 // Run runs a program of this host with an environment that cannot lead it to another
 // configuration than the host's, and returns its standard output.
 func Run(ctx context.Context, program string, args ...string) ([]byte, error) {
-	return run(ctx, nil, program, args)
-}
-
-func run(ctx context.Context, attr *syscall.SysProcAttr, program string, args []string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, runTime)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.SysProcAttr = attr
 	cmd.Env = []string{"LC_ALL=C", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
 	cmd.Dir = "/"
 	cmd.WaitDelay = time.Second

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -70,30 +69,6 @@ func TestReadFile(t *testing.T) {
 	}
 	if _, err := m.ReadFile("none"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("%v", err)
-	}
-}
-
-// TestBelow: a path is named as it is seen from here, and run as it is seen from there.
-func TestBelow(t *testing.T) {
-	if os.Getuid() != 0 {
-		if _, err := Below(t.TempDir()).Run(t.Context(), "/bin/true"); err == nil {
-			t.Error("an ordinary user changed the root directory")
-		}
-		return
-	}
-	dir := t.TempDir()
-	m := Below(dir)
-	if err := os.MkdirAll(filepath.Join(dir, "usr/sbin"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(m.At("/usr/sbin/x"), []byte("neither a program nor a script"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := m.Run(t.Context(), m.Find("x")); err == nil || errors.Is(err, os.ErrNotExist) {
-		t.Errorf("what is there was not found: %v", err)
-	}
-	if _, err := m.Run(t.Context(), m.At("/usr/sbin/y")); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("what is not there: %v", err)
 	}
 }
 
