@@ -12,7 +12,10 @@ import (
 )
 
 // milterConf is the milter's configuration in the lab: one rule for each action.
-const milterConf = `[log]
+const milterConf = `[process]
+landlock = "on"
+
+[log]
 level = "debug"
 
 [annotate]

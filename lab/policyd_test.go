@@ -40,6 +40,9 @@ ca_file = "/etc/ssl/certs/ca-certificates.crt"
 txt = "enforce"
 rr = "enforce"
 %s
+[process]
+landlock = "on"
+
 [log]
 level = "debug"
 

@@ -39,6 +39,7 @@ type daemon struct {
 // settings are what a test wants otherwise than the siege's own configuration.
 type settings struct {
 	socketmap, dns, sts, cache string
+	more                       string // tables of its own; DIR is a directory of the test's own
 	dnssec                     string // "validate", which "" is, or "trust-ad"
 	store                      string // a path; default is in a directory of the test's own
 	files                      int    // ulimit -n; 0 leaves it
@@ -83,7 +84,8 @@ ca_file = %q
 %s
 [store]
 path = %q
-`, tcpAddress, dir, s.socketmap, dnsAddress, proof, s.dns, ca, s.sts, s.cache, s.store)
+%s
+`, tcpAddress, dir, s.socketmap, dnsAddress, proof, s.dns, ca, s.sts, s.cache, s.store, strings.ReplaceAll(s.more, "DIR", dir))
 	must(t, os.WriteFile(d.config, []byte(text), 0o644))
 	d.start(s)
 	// Who waits for an answer would keep a stop waiting.

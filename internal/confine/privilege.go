@@ -157,11 +157,22 @@ func emptyBounding() error {
 	return nil
 }
 
-// emptyCapabilities empties the sets of effective, permitted and inheritable ones.
+// sets are the capabilities of a thread, as the kernel passes them.
+type sets struct {
+	header unix.CapUserHeader
+	data   [2]unix.CapUserData
+}
+
+// emptyCapabilities empties the sets of effective, permitted and inheritable ones. Where
+// they are empty the call is not made: a service manager's filter may forbid it
+// (SystemCallFilter=~@privileged).
 func emptyCapabilities() error {
-	type sets struct {
-		header unix.CapUserHeader
-		data   [2]unix.CapUserData
+	now := sets{header: unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}}
+	if err := unix.Capget(&now.header, &now.data[0]); err != nil {
+		return fmt.Errorf("confine: capabilities: %w", err)
+	}
+	if now.data == [2]unix.CapUserData{} {
+		return nil
 	}
 	// Not Go's memory: its address must hold while other threads make the call.
 	page, err := unix.Mmap(-1, 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)

@@ -3,6 +3,7 @@ package postfix
 import (
 	"context"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -17,8 +18,11 @@ type Files struct {
 	List []string
 }
 
-// places are the settings that say where Postfix is.
-func places() []string { return []string{"config_directory", "shlib_directory", "meta_directory"} }
+// libraries is the setting that says where Postfix has its own.
+const libraries = "shlib_directory"
+
+// places are the settings that say where Postfix is described.
+func places() []string { return []string{"config_directory", "meta_directory"} }
 
 // Files returns what Postfix says of where its files are, beside where they are by
 // default. Tables and lists count with their directory, unless that is one at the top,
@@ -37,24 +41,27 @@ func (h Host) Files(ctx context.Context) Files {
 	if real, err := filepath.EvalSymlinks(postconf); err == nil {
 		f.Run = append(f.Run, filepath.Dir(real))
 	}
-	words := append([]string{"-x", queue, transports}, places()...)
+	lists := append(classes(), transports)
 	for setting := range ways() {
-		words = append(words, setting)
+		lists = append(lists, setting)
 	}
-	main, err := h.ask(ctx, postconf, append(words, classes()...)...)
+	main, err := h.ask(ctx, postconf, slices.Concat([]string{"-x", queue, libraries}, places(), lists)...)
 	if err != nil {
 		return f
 	}
 	for _, setting := range places() {
 		if filepath.IsAbs(main[setting]) {
-			f.Run = append(f.Run, h.at(main[setting]))
+			f.Read = append(f.Read, h.at(main[setting]))
 		}
+	}
+	if filepath.IsAbs(main[libraries]) {
+		f.Run = append(f.Run, h.at(main[libraries]))
 	}
 	if filepath.IsAbs(main[queue]) {
 		f.Read, f.List = append(f.Read, h.at(main[queue], "etc")), append(f.List, h.at(main[queue]))
 	}
-	for _, value := range main {
-		for _, item := range split(value) {
+	for _, setting := range lists {
+		for _, item := range split(main[setting]) {
 			f.Read = append(f.Read, h.table(item)...)
 		}
 	}
