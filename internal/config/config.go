@@ -237,6 +237,8 @@ type Store struct {
 	// Path is the database file, absolute; empty keeps policies in memory only.
 	// Whether it can be written is found out by whoever opens it.
 	Path string
+	// History is how many changes of verdicts are kept; 0: none.
+	History int
 }
 
 // Log is how records are written.
@@ -290,7 +292,7 @@ func Default() *Config {
 			MaxTTL:       24 * time.Hour,
 			RefreshAhead: true,
 		},
-		Store:   Store{Path: "/var/lib/tlsverdict/policyd.db"},
+		Store:   Store{Path: "/var/lib/tlsverdict/policyd.db", History: 10_000},
 		Control: Control{Socket: "/run/tlsverdict/control.sock"},
 		Log:     Log{Level: slog.LevelInfo, Format: LogText},
 		Process: Process{Landlock: LandlockAuto},

@@ -90,6 +90,7 @@ func keepKeys() []key[Config] {
 		bind("cache.max_ttl", `"24h"`, func(c *Config) *time.Duration { return &c.Cache.MaxTTL }, duration(time.Second, week)),
 		bind("cache.refresh_ahead", `true`, func(c *Config) *bool { return &c.Cache.RefreshAhead }, boolean),
 		bind("store.path", `"/var/lib/tlsverdict/policyd.db"`, func(c *Config) *string { return &c.Store.Path }, absolute),
+		bind("store.history", `10_000`, func(c *Config) *int { return &c.Store.History }, integer(0, 100_000)),
 		bind("control.socket", `"/run/tlsverdict/control.sock"`, func(c *Config) *string { return &c.Control.Socket }, absolute),
 		bind("http.listen", `""`, func(c *Config) *netip.AddrPort { return &c.HTTP.Listen }, httpListen),
 		bind("http.public", `false`, func(c *Config) *bool { return &c.HTTP.Public }, boolean),

@@ -106,6 +106,8 @@ func NewStack(cfg *config.Config, st *store.Store, through Network, log *slog.Lo
 	mta := newMTA(cfg, through, log)
 	visits := visitor{cfg, through, resolver, fetcher.Roots, log}
 	learning := newBanners(visits, st)
+	st.KeepHistory(cfg.Store.History)
+	seen := chronicle{st, log}
 	var responder *socketmapd.Responder
 	e, err = engine.New(engine.Config{
 		Gather: g.Facts, Enforcement: mta.enforcement, Rules: cfg.Rules(), Entries: cfg.Cache.Entries,
@@ -113,7 +115,7 @@ func NewStack(cfg *config.Config, st *store.Store, through Network, log *slog.Lo
 		MinTTL:   cfg.Cache.MinTTL, MaxTTL: cfg.Cache.MaxTTL, RefreshAhead: cfg.Cache.RefreshAhead,
 		// Nothing is ruled on before the responder is there.
 		Told:    func(d nexthop.Destination, r engine.Ruled) { responder.Told(d, r) },
-		Ruled:   learning.ruled,
+		Ruled:   func(x *engine.Explanation) { learning.ruled(x); seen.ruled(x) },
 		Flights: maxFlights, Observe: cfg.Mode == verdict.Observe, Log: log,
 	})
 	if err != nil {

@@ -37,8 +37,12 @@ func policiesBucket() []byte { return []byte("policies") }
 
 func dueBucket() []byte { return []byte("due") }
 
+func allBuckets() [][]byte {
+	return [][]byte{policiesBucket(), dueBucket(), pinsBucket(), changesBucket(), verdictsBucket()}
+}
+
 // buckets are what a transaction works on.
-type buckets struct{ policies, due, pins *bbolt.Bucket }
+type buckets struct{ policies, due, pins, changes, verdicts *bbolt.Bucket }
 
 // file is an open bbolt file. Its methods turn every panic and memory fault that a
 // damaged file causes in bbolt into ErrDamaged.
@@ -129,7 +133,7 @@ func (f *file) prepare() error {
 	return guard(func() error {
 		missing := false
 		err := f.db.View(func(tx *bbolt.Tx) error {
-			for _, name := range [][]byte{policiesBucket(), dueBucket(), pinsBucket()} {
+			for _, name := range allBuckets() {
 				b := tx.Bucket(name)
 				if b == nil {
 					missing = true
@@ -144,10 +148,12 @@ func (f *file) prepare() error {
 			return err
 		}
 		return f.db.Update(func(tx *bbolt.Tx) error {
-			_, err := tx.CreateBucketIfNotExists(policiesBucket())
-			_, err2 := tx.CreateBucketIfNotExists(dueBucket())
-			_, err3 := tx.CreateBucketIfNotExists(pinsBucket())
-			return errors.Join(err, err2, err3)
+			for _, name := range allBuckets() {
+				if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+					return err
+				}
+			}
+			return nil
 		})
 	})
 }
@@ -165,8 +171,13 @@ func (f *file) update(fn func(buckets) error) error {
 }
 
 func inBuckets(tx *bbolt.Tx, fn func(buckets) error) error {
-	b := buckets{policies: tx.Bucket(policiesBucket()), due: tx.Bucket(dueBucket()), pins: tx.Bucket(pinsBucket())}
-	if b.policies == nil || b.due == nil || b.pins == nil && tx.Writable() {
+	b := buckets{
+		policies: tx.Bucket(policiesBucket()), due: tx.Bucket(dueBucket()), pins: tx.Bucket(pinsBucket()),
+		changes: tx.Bucket(changesBucket()), verdicts: tx.Bucket(verdictsBucket()),
+	}
+	// One that was only opened to be read may be of before there were the others.
+	later := b.pins != nil && b.changes != nil && b.verdicts != nil
+	if b.policies == nil || b.due == nil || !later && tx.Writable() {
 		return fmt.Errorf("%w: a bucket is gone", ErrDamaged)
 	}
 	return fn(b)

@@ -15,6 +15,7 @@ import (
 
 	berrors "go.etcd.io/bbolt/errors"
 
+	"tlsverdict/internal/history"
 	"tlsverdict/internal/mtasts"
 )
 
@@ -65,6 +66,8 @@ type Store struct {
 	cleanup cleanup
 	repair  *file // what a reader found to be damaged
 	pins    pins
+	// book has a lock of its own.
+	book *history.Book
 
 	seq     uint64 // changes taken
 	durable uint64 // of them on disk
@@ -78,11 +81,12 @@ type Store struct {
 	quit, done   chan struct{}
 	closing      sync.Once
 
-	aside string // damaged file to salvage; the writer's own
+	aside   string    // damaged file to salvage; the writer's own, as is
+	trimmed time.Time // when history was trimmed last
 
 	said map[string]bool // domains whose record was said to be unreadable
 
-	refused, evicted, failures, damaged, ignored atomic.Uint64
+	refused, evicted, failures, damaged, ignored, historyLost atomic.Uint64
 }
 
 // Stats are counters since the start, and sizes now.
@@ -107,7 +111,7 @@ func Open(path string, log *slog.Logger) (*Store, error) {
 	s := &Store{
 		path: path, log: log, limit: maxWaiting, seed: maphash.MakeSeed(),
 		pending: make(map[string]change), said: make(map[string]bool),
-		round: make(chan struct{}), pins: newPins(),
+		round: make(chan struct{}), pins: newPins(), book: history.NewBook(history.MaxRecords),
 		wake: make(chan struct{}, 1), urgent: make(chan struct{}, 1),
 		quit: make(chan struct{}), done: make(chan struct{}),
 	}
@@ -516,7 +520,7 @@ func (s *Store) Close() error {
 			return
 		}
 		s.mu.Lock()
-		if n := len(s.pending) + len(s.pins.changed); n > 0 {
+		if n := len(s.pending) + len(s.pins.changed) + s.book.Waiting(); n > 0 {
 			err = fmt.Errorf("%w: %d changes: %w", ErrNotDurable, n, cmp.Or(s.lastErr, errTooLate))
 		}
 		s.mu.Unlock()

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"tlsverdict/internal/history"
 	"tlsverdict/internal/mtasts"
 )
 
@@ -59,6 +60,7 @@ func (s *Store) last() {
 // flush writes all changes that have gathered, in one transaction. Those that
 // arrive meanwhile gather for the next one.
 func (s *Store) flush() error {
+	s.trimHistory()
 	s.mu.Lock()
 	s.begun++
 	began, upTo, repair := s.begun, s.seq, s.repair
@@ -66,18 +68,20 @@ func (s *Store) flush() error {
 	s.writing, s.pending = batch, make(map[string]change)
 	s.cleanup, s.repair = cleanup{}, nil
 	pinned := s.pinBatch()
+	noted := s.book.Batch()
 	s.mu.Unlock()
 
 	var err error
 	f := s.file.Load()
-	if len(batch) > 0 || len(pinned) > 0 || repair != nil || !clean.empty() || f == nil || f.readOnly || s.aside != "" {
-		err = s.commit(changes{batch, pinned, clean}, repair)
+	if len(batch) > 0 || len(pinned) > 0 || !noted.Empty() || repair != nil || !clean.empty() || f == nil || f.readOnly || s.aside != "" {
+		err = s.commit(changes{batch, pinned, noted, clean}, repair)
 	}
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.writing = nil
 	s.pinsWritten(err)
+	s.book.Written(noted, err)
 	for domain, ch := range batch {
 		s.cost -= ch.cost()
 		if err != nil {
@@ -128,6 +132,7 @@ func (s *Store) commit(c changes, repair *file) error {
 type changes struct {
 	policies map[string]change
 	pins     map[string][]byte // nil: the record goes
+	history  history.Batch
 	cleanup  cleanup
 }
 
@@ -154,6 +159,9 @@ func (s *Store) write(b buckets, c changes) error {
 		}
 	}
 	if err := b.writePins(c.pins); err != nil {
+		return err
+	}
+	if err := b.writeHistory(c.history); err != nil {
 		return err
 	}
 	return b.clean(c.cleanup)
@@ -289,11 +297,12 @@ func (s *Store) salvage(to *file) error {
 	}
 	copied, err := salvage(from, to)
 	pins, err2 := salvagePins(from, to)
+	noted, err3 := salvageHistory(from, to)
 	from.abandon()
-	if err := errors.Join(err, err2); err != nil {
+	if err := errors.Join(err, err2, err3); err != nil {
 		return fmt.Errorf("store: copy what can be read of the damaged file: %w", err)
 	}
-	s.log.Error("store: policies were saved from the damaged file", "aside", s.aside, "copied", copied, "pins", pins)
+	s.log.Error("store: policies were saved from the damaged file", "aside", s.aside, "copied", copied, "pins", pins, "history", noted)
 	s.aside = ""
 	return nil
 }
@@ -335,9 +344,20 @@ func (s *Store) open() (*file, error) {
 	return f, nil
 }
 
-// withPins reads the pins of a file that was opened just now.
+// trimHistory drops what is too old, once in a while, or too much.
+func (s *Store) trimHistory() {
+	if now := time.Now(); s.book.Crowded() || now.Sub(s.trimmed) > time.Hour {
+		s.trimmed = now
+		s.book.Trim(now)
+	}
+}
+
+// withPins reads the pins and the history of a file that was opened just now.
 func (s *Store) withPins(f *file) (*file, error) {
 	err := s.loadPins(f)
+	if err == nil {
+		err = s.loadHistory(f)
+	}
 	switch {
 	case err == nil:
 		return f, nil
@@ -346,7 +366,7 @@ func (s *Store) withPins(f *file) (*file, error) {
 	default:
 		_ = f.close()
 	}
-	return nil, fmt.Errorf("store: read the pins: %w", err)
+	return nil, fmt.Errorf("store: read the pins and the history: %w", err)
 }
 
 // survivable reports whether the store goes on in memory after an error of
