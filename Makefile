@@ -6,7 +6,7 @@ BIN ?= bin
 FUZZTIME ?= 30s
 export CGO_ENABLED ?= 0
 
-.PHONY: build run test unit race lint lab setup toolchain differential fuzz bench bench-tables bench-peers bench-dnssec clean besieged siege soak
+.PHONY: build run test unit race lint lab setup toolchain browser chromium differential fuzz bench bench-tables bench-peers bench-dnssec clean besieged siege soak
 
 build: ## the binaries, static
 	$(GO) build -trimpath -o $(BIN)/ ./cmd/policyd ./cmd/milter
@@ -14,7 +14,7 @@ build: ## the binaries, static
 run: build ## the daemon with its embedded defaults
 	$(BIN)/policyd serve
 
-test: lint race lab besieged ## everything, as CI does; installs what the lab needs
+test: lint race lab besieged browser ## everything, as CI does; installs what the lab needs
 
 unit: ## the tests that need neither root nor packages
 	$(GO) test ./...
@@ -44,6 +44,13 @@ beside = set -e; lab/setup postfix-3.7 postfix-3.10 | while read -r name dir; do
 
 differential: setup ## our DNSSEC validator beside unbound and delv
 	@$(call beside,TLSVERDICT_DIFFERENTIAL=$(SEED),TestDifferential)
+
+SHOTS ?=
+browser: chromium ## the status page in a real Chromium; SHOTS=DIR writes screenshots there
+	TLSVERDICT_BROWSER=1 $(GO) test -count=1 -timeout 10m -v ./browser/ $(if $(SHOTS),-shots $(SHOTS))
+
+chromium:
+	@command -v chromium >/dev/null || { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends chromium; }
 
 besieged: ## the daemon under attack and fault, in short: two minutes
 	TLSVERDICT_SIEGE=1 $(GO) test -count=1 -v ./siege/
