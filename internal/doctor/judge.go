@@ -27,9 +27,9 @@ type MTAs struct {
 }
 
 // LookAtMTAs asks each mail server that is on a machine. What cannot be learnt is said
-// in the evidence.
-func LookAtMTAs(ctx context.Context, m program.Machine) MTAs {
-	return MTAs{Looked: true, Postfix: lookPostfix(ctx, m), Exim: lookExim(ctx, m), Sendmail: lookSendmail(ctx, m)}
+// in the evidence. With a nil probe no resolver is asked.
+func LookAtMTAs(ctx context.Context, m program.Machine, probe Prober) MTAs {
+	return MTAs{Looked: true, Postfix: lookPostfix(ctx, m, probe), Exim: lookExim(ctx, m), Sendmail: lookSendmail(ctx, m)}
 }
 
 // report is a list of findings being written.

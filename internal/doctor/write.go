@@ -44,7 +44,7 @@ func NewResult(findings []Finding) Result {
 			Subject: f.Subject, Severity: f.Severity.String(), Check: f.Check, Title: k.Title,
 			Looked: f.Looked, Found: f.Found, In: f.In, Mend: f.Mend, Cite: k.Cite,
 		}
-		if f.Severity != finding.OK {
+		if f.Severity != finding.OK && f.Severity != finding.Unknown {
 			e.Why = k.Why
 		}
 		r.Findings = append(r.Findings, e)
@@ -86,6 +86,7 @@ func (e Entry) write(b *strings.Builder) {
 		return
 	case finding.Unknown.String():
 		fmt.Fprintf(b, "  %-8s %-22s not looked at: %s, because %s\n", e.Severity, e.Check, e.Looked, e.Found)
+		return
 	default:
 		fmt.Fprintf(b, "  %-8s %-22s %s\n", e.Severity, e.Check, e.Found)
 		e.line(b, "looked", e.Looked)
