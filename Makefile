@@ -6,7 +6,7 @@ BIN ?= bin
 FUZZTIME ?= 30s
 export CGO_ENABLED ?= 0
 
-.PHONY: build run test unit race lint lab setup toolchain browser chromium differential fuzz bench bench-tables bench-peers bench-dnssec clean besieged siege soak
+.PHONY: build run test unit race lint lab setup toolchain browser chromium differential fuzz bench bench-tables bench-peers bench-dnssec clean besieged siege soak packages
 
 build: ## the binaries, static
 	$(GO) build -trimpath -o $(BIN)/ ./cmd/policyd ./cmd/milter
@@ -62,6 +62,9 @@ siege: ## the same in full, and 200 kills of the store; docs/reliability.md has 
 soak: ## an hour of mixed load, attacks and faults
 	TLSVERDICT_SIEGE=full $(GO) test -count=1 -timeout 2h -v -run TestSoak ./siege/ -soak 1h
 
+packages: ## deb and rpm for amd64 and arm64, into dist/; reproducible
+	contrib/packaging/build dist
+
 fuzz: ## every fuzz target for FUZZTIME each
 	@set -e; for pkg in $$($(GO) list ./...); do \
 	  for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
@@ -82,4 +85,4 @@ bench-dnssec: setup ## what DNSSEC proof costs, beside unbound
 	@$(call beside,TLSVERDICT_BENCH_DNSSEC=1,TestBeside)
 
 clean:
-	rm -rf $(BIN)
+	rm -rf $(BIN) dist

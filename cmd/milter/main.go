@@ -12,6 +12,8 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"syscall"
 	"time"
@@ -21,6 +23,7 @@ import (
 	"tlsverdict/internal/confine"
 	"tlsverdict/internal/daemon"
 	"tlsverdict/internal/daemon/milter"
+	"tlsverdict/internal/version"
 )
 
 func main() {
@@ -66,7 +69,7 @@ func run(ctx context.Context, args []string, s streams) int {
 
 func newRoot(s streams) *cobra.Command {
 	root := &cobra.Command{
-		Use:   "milter",
+		Use:   called(os.Args[0]),
 		Short: "judges at acceptance how well mail is protected on its way on",
 		Long: `milter speaks the milter protocol of Postfix and Sendmail. For each recipient it
 asks policyd how strict TLS will be on the way to the next hop, and refuses,
@@ -81,6 +84,18 @@ defers, holds or marks mail that needs more than that.`,
 	root.AddCommand(newServe(s), newCheckConfig(s), newVersion(s))
 	return root
 }
+
+// called is what help and completions call the program: its name in packages, where it
+// was started by that, else the one in the manual page.
+func called(path string) string {
+	if filepath.Base(path) == packaged {
+		return packaged
+	}
+	return "milter"
+}
+
+// packaged is the program's name in packages: "milter" alone says too little in /usr/bin.
+const packaged = "tlsverdict-milter"
 
 // configFlag adds --config to a command.
 func configFlag(cmd *cobra.Command, file *string) {
@@ -151,11 +166,8 @@ func newVersion(s streams) *cobra.Command {
 		Short: "print the version",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			version := "(unknown)"
-			if info, ok := debug.ReadBuildInfo(); ok {
-				version = info.Main.Version + " " + info.GoVersion
-			}
-			fmt.Fprintf(s.out, "milter %s\n", version)
+			info, _ := debug.ReadBuildInfo()
+			fmt.Fprintf(s.out, "milter %s %s\n", version.Of(info), runtime.Version())
 			return nil
 		},
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 	"tlsverdict/internal/socketmapd"
 	"tlsverdict/internal/store"
 	"tlsverdict/internal/verdict"
+	"tlsverdict/internal/version"
 	"tlsverdict/postfixmap"
 )
 
@@ -100,11 +102,8 @@ func newVersion(s streams) *cobra.Command {
 		Short: "print the version",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			version := "(unknown)"
-			if info, ok := debug.ReadBuildInfo(); ok {
-				version = info.Main.Version + " " + info.GoVersion
-			}
-			fmt.Fprintf(s.out, "policyd %s\n", version)
+			info, _ := debug.ReadBuildInfo()
+			fmt.Fprintf(s.out, "policyd %s %s\n", version.Of(info), runtime.Version())
 			return nil
 		},
 	}

@@ -32,3 +32,15 @@ func TestExitCodes(t *testing.T) {
 		}
 	}
 }
+
+// TestCalled: help and completions name the program as its user does.
+func TestCalled(t *testing.T) {
+	for path, want := range map[string]string{
+		"policyd": "policyd", "bin/policyd": "policyd", "/tmp/policyd.test": "policyd", "": "policyd",
+		"tlsverdict-policyd": "tlsverdict-policyd", "/usr/bin/tlsverdict-policyd": "tlsverdict-policyd",
+	} {
+		if got := called(path); got != want {
+			t.Errorf("called(%q) = %q, want %q", path, got, want)
+		}
+	}
+}

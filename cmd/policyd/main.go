@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -68,7 +69,7 @@ func run(ctx context.Context, args []string, s streams) int {
 
 func newRoot(s streams) *cobra.Command {
 	root := &cobra.Command{
-		Use:   "policyd",
+		Use:   called(os.Args[0]),
 		Short: "decides how strict TLS must be for each mail destination",
 		Long: `policyd gathers DNSSEC, DANE TLSA records, MTA-STS policies and signed MX name
 prefixes, decides for each destination how strict TLS must be, and answers
@@ -85,6 +86,18 @@ Postfix's smtp_tls_policy_maps with it.`,
 	root.AddCommand(newServe(s), newDoctor(s), newExplain(s), newImpact(s), newLint(s), newMigrate(s), newQuery(s), newCheckConfig(s), newPins(s), newRefresh(s), newSnippet(s), newVersion(s))
 	return root
 }
+
+// called is what help and completions call the program: its name in packages, where it
+// was started by that, else the one in the manual page.
+func called(path string) string {
+	if filepath.Base(path) == packaged {
+		return packaged
+	}
+	return "policyd"
+}
+
+// packaged is the program's name in packages: "policyd" alone says too little in /usr/bin.
+const packaged = "tlsverdict-policyd"
 
 // configFlag adds --config to a command.
 func configFlag(cmd *cobra.Command, file *string) {

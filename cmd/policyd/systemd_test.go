@@ -50,7 +50,7 @@ func TestServiceLetsPostconfRun(t *testing.T) {
 			t.Errorf("%s=%v: can policyd still run /usr/sbin/postconf, and read /etc/postfix, the queue directory's etc/resolv.conf and /usr/share/dns/root.ds?", name, values)
 		}
 	}
-	if got, want := unit["SystemCallFilter"], []string{"@system-service", "~@privileged"}; !slices.Equal(got, want) {
+	if got, want := unit["SystemCallFilter"], []string{"@system-service landlock_create_ruleset landlock_add_rule landlock_restrict_self", "~@privileged @resources"}; !slices.Equal(got, want) {
 		t.Errorf("SystemCallFilter=%v, want %v: does postconf still run?", got, want)
 	}
 }

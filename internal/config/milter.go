@@ -17,8 +17,8 @@ import (
 const requireTable = "require"
 
 // milterStore is where a milter that decides in process keeps policies: policyd's
-// own file belongs to policyd.
-const milterStore = "/var/lib/tlsverdict/milter.db"
+// own file belongs to policyd, and so does its directory to policyd's user.
+const milterStore = "/var/lib/tlsverdict-milter/milter.db"
 
 // Milter is everything that milter.toml can say. DefaultMilter returns the settings
 // of an empty file.

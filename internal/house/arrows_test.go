@@ -66,6 +66,7 @@ func plan() map[string]room {
 		"internal/daemon":     {ours: []string{"internal", "postfixmap"}, theirs: []string{"std"}, why: "it wires the rooms"},
 		"internal/world":      {ours: []string{"internal", "postfixmap"}, theirs: []string{"github.com/miekg/dns", "github.com/rogpeppe/go-internal", "github.com/google/go-cmp"}, why: "it is for tests"},
 		"internal/house":      {theirs: []string{"std"}, why: "it has no code"},
+		"internal/version":    {theirs: []string{"std"}, why: pure + ", it names a version"},
 		"cmd/policyd":         {ours: []string{"internal", "postfixmap"}, theirs: []string{"github.com/spf13/cobra"}, why: "flags, wiring, exit codes"},
 		"cmd/milter":          {ours: []string{"internal", "postfixmap"}, theirs: []string{"github.com/spf13/cobra"}, why: "flags, wiring, exit codes"},
 		"browser":             {ours: []string{"internal", "postfixmap"}, theirs: []string{"github.com/chromedp"}, why: "it is for tests"},
