@@ -46,9 +46,9 @@ func (b box) attackSetups() []setup {
 	s.signals = `banner = "enforce"`
 	switch b.server() {
 	case "postfix":
-		s.implicit, s.signals = true, s.signals+"\nimplicit_tls = \"on\""
+		s.implicit, s.signals = true, s.signals+"\nimplicit_tls = \"on\"\nimplicit_tls_turn = \"0s\""
 	case "exim":
-		s.implicit, s.signals = true, s.signals+"\nimplicit_tls = \"on\"\nimplicit_tls_own = []"
+		s.implicit, s.signals = true, s.signals+"\nimplicit_tls = \"on\"\nimplicit_tls_turn = \"0s\"\nimplicit_tls_own = []"
 	}
 	return []setup{s}
 }

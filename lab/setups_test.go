@@ -79,7 +79,7 @@ func (b box) setups() []setup { return append(b.programSetups(), b.attackSetups(
 func (b box) programSetups() []setup {
 	table := setup{name: "table", resolver: local, here: validates, dnssec: "validate", dane: "native", alone: true, shown: true, acts: (*lab).table}
 	implicit := setup{
-		name: "implicit", resolver: local, here: validates, dnssec: "validate", dane: "native", signals: `implicit_tls = "on"`,
+		name: "implicit", resolver: local, here: validates, dnssec: "validate", dane: "native", signals: "implicit_tls = \"on\"\nimplicit_tls_turn = \"0s\"",
 		implicit: true, alone: true, shown: true, acts: (*lab).implicitly,
 	}
 	filtered := setup{name: "milter", resolver: local, here: validates, dnssec: "validate", dane: "native", milter: true, shown: true, acts: (*lab).filtered}

@@ -283,7 +283,7 @@ func Default() *Config {
 		MTASTS: MTASTS{Mode: verdict.Enforce, Timeout: 10 * time.Second},
 		Signals: Signals{
 			Prefix: verdict.Enforce, RRType: int(signal.DefaultRRType),
-			Implicit: Implicit{Port: 26, Transport: "tls26", Own: OwnDomains{Ask: true}},
+			Implicit: Implicit{Port: 26, Transport: "tls26", Turn: 15 * time.Minute, Own: OwnDomains{Ask: true}},
 		},
 		Postfix: Postfix{DANE: DANEAuto},
 		Cache: Cache{

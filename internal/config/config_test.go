@@ -160,7 +160,7 @@ format = "json"
 	}
 	want.Signals = Signals{
 		TXT: verdict.Observe, RR: verdict.Enforce, RRType: 65300,
-		Implicit: Implicit{On: true, Port: 465, Transport: "smtps.out-2", Own: OwnDomains{Names: []string{"example.com", ".xn--bcher-kva.example"}}},
+		Implicit: Implicit{On: true, Port: 465, Transport: "smtps.out-2", Turn: 15 * time.Minute, Own: OwnDomains{Names: []string{"example.com", ".xn--bcher-kva.example"}}},
 	}
 	want.Probe = Probe{Source: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}, Helo: "mail.example.com"}
 	want.Postfix = Postfix{DANE: DANENative, DANEResolver: netip.MustParseAddrPort("[::1]:53"), ReportLevel: "may"}

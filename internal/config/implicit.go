@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"tlsverdict/internal/nexthop"
 	"tlsverdict/internal/verdict"
@@ -18,6 +19,9 @@ type Implicit struct {
 	Port uint16
 	// Transport is the name in master.cf that replies have.
 	Transport string
+	// Turn is for how long in each hour mail goes to port 25 all the same, 0 to 30
+	// minutes; 0: never.
+	Turn time.Duration
 	// Own are the domains that the MTA has a way of its own for.
 	Own OwnDomains
 }
@@ -52,6 +56,7 @@ func probeKeys() []key[Config] {
 			oneOf(word[bool]{"off", false}, word[bool]{"on", true})),
 		bind("signals.implicit_tls_port", `26`, func(c *Config) *uint16 { return &c.Signals.Implicit.Port }, otherPort),
 		bind("signals.implicit_tls_transport", `"tls26"`, func(c *Config) *string { return &c.Signals.Implicit.Transport }, transport),
+		bind("signals.implicit_tls_turn", `"15m"`, func(c *Config) *time.Duration { return &c.Signals.Implicit.Turn }, duration(0, 30*time.Minute)),
 		bind("signals.implicit_tls_own", `"auto"`, func(c *Config) *OwnDomains { return &c.Signals.Implicit.Own }, ownDomains),
 		bind("probe.source", `[]`, func(c *Config) *[]netip.Addr { return &c.Probe.Source }, sources),
 		bind("probe.helo", `""`, func(c *Config) *string { return &c.Probe.Helo }, hostName),

@@ -129,7 +129,7 @@ func NewStack(cfg *config.Config, st *store.Store, through Network, log *slog.Lo
 	}
 	hosts := newPorts(visits)
 	if hosts != nil {
-		opt.Implicit = &socketmapd.Implicit{Port: hosts.port, Transport: cfg.Signals.Implicit.Transport, Ports: hosts}
+		opt.Implicit = &socketmapd.Implicit{Port: hosts.port, Transport: cfg.Signals.Implicit.Transport, Turn: cfg.Signals.Implicit.Turn, Ports: hosts}
 	}
 	responder = socketmapd.New(e, opt)
 	s := &Stack{cfg: cfg, mta: mta, ports: hosts, banners: learning, Resolver: resolver, Engine: e, Responder: responder}

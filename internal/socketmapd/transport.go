@@ -3,9 +3,13 @@ package socketmapd
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
+	"hash/fnv"
+	"io"
 	"log/slog"
 	"strconv"
 	"strings"
+	"time"
 
 	"tlsverdict/internal/engine"
 	"tlsverdict/internal/explain"
@@ -39,8 +43,45 @@ type Implicit struct {
 	Port uint16
 	// Transport is the name in master.cf of what begins with TLS.
 	Transport string
+	// Turn is for how long in each hour port 25 has its turn; 0: never. See turn.
+	Turn time.Duration
 	// Ports is required.
 	Ports Ports
+}
+
+// turn reports whether it is port 25's turn for a domain, and until when.
+//
+// A probe sees what somebody on the way lets it see. Who lets probes pass and stops the
+// mail alone would hold it up until it is returned, were it sent to one port only. So
+// for a while in each hour it goes to port 25, where no less is asked of the hosts. When,
+// is drawn anew for each hour and domain: an MTA that tries again at any fixed time, each
+// hour perhaps, meets a turn with one in four of its tries, by default, and not all domains change at once.
+func (i *Implicit) turn(domain string, now time.Time) (until time.Time, ok bool) {
+	if i.Turn <= 0 {
+		return time.Time{}, false
+	}
+	hour := now.Truncate(time.Hour)
+	h := fnv.New64a()
+	// It never fails.
+	_, _ = io.WriteString(h, domain)
+	_ = binary.Write(h, binary.BigEndian, hour.Unix())
+	// A turn that begins late goes on at the beginning of its hour, so that no minute of
+	// the hour has less of a chance than another.
+	drawn, at := time.Duration(mixed(h.Sum64())%uint64(time.Hour)), now.Sub(hour)
+	switch early := drawn + i.Turn - time.Hour; {
+	case at < early:
+		return hour.Add(early), true
+	case at >= drawn && at < drawn+i.Turn:
+		return hour.Add(min(drawn+i.Turn, time.Hour)), true
+	}
+	return time.Time{}, false
+}
+
+// mixed spreads a hash whose last octets were nearly the same over all its bits.
+func mixed(h uint64) uint64 {
+	h ^= h >> 33
+	h *= 0xff51afd7ed558ccd
+	return h ^ h>>33
 }
 
 // Ports knows which hosts speak implicit TLS. None of its methods waits.
@@ -108,6 +149,9 @@ func (r *Responder) transport(ctx context.Context, req postfixmap.Request, slot 
 		return postfixmap.AppendNotFound(reply)
 	}
 	if !r.usable(d, ruled) || r.opt.Observe {
+		return postfixmap.AppendNotFound(reply)
+	}
+	if _, ok := r.opt.Implicit.turn(d.Name, time.Now()); ok {
 		return postfixmap.AppendNotFound(reply)
 	}
 	if r.opt.Log.Enabled(ctx, slog.LevelDebug) {
@@ -206,6 +250,7 @@ func (r *Responder) implicit(x *engine.Explanation) *explain.Implicit {
 		return out
 	}
 	there, known := r.engine.Cached(r.there(d))
+	until, turn := i.turn(d.Name, time.Now())
 	switch {
 	case x.Facts.Own != "":
 		out.Because = "the MTA here has a way of its own for this domain: " + x.Facts.Own
@@ -219,6 +264,8 @@ func (r *Responder) implicit(x *engine.Explanation) *explain.Implicit {
 		out.Because = "not every host has proved itself lately"
 	case r.opt.Observe:
 		out.Because = "this daemon only observes"
+	case turn:
+		out.Because = "it is the turn of port 25 until " + until.UTC().Format("15:04:05") + " UTC"
 	default:
 		out.Used = true
 	}

@@ -372,3 +372,73 @@ func TestRecentPromises(t *testing.T) {
 		}
 	})
 }
+
+// TestTurn: each domain has one turn an hour, as long as is said, at times of its own.
+func TestTurn(t *testing.T) {
+	i := &Implicit{Turn: 15 * time.Minute}
+	begin := time.Date(2027, 1, 31, 0, 0, 0, 0, time.UTC)
+	at := make(map[time.Time]bool)
+	for hour := range 48 {
+		from, n := begin.Add(time.Duration(hour)*time.Hour), 0
+		for minute := range 60 {
+			now := from.Add(time.Duration(minute) * time.Minute)
+			until, ok := i.turn("example.com", now)
+			if !ok {
+				continue
+			}
+			n++
+			if left := until.Sub(now); left <= 0 || left > i.Turn || until.After(from.Add(time.Hour)) {
+				t.Errorf("at %v a turn until %v", now, until)
+			}
+			at[until.Add(-time.Duration(hour)*time.Hour)] = true
+		}
+		if n != 15 {
+			t.Errorf("hour %d has %d minutes of a turn", hour, n)
+		}
+	}
+	if len(at) < 40 {
+		t.Errorf("48 hours have turns at %d times only", len(at))
+	}
+	if _, ok := (&Implicit{}).turn("example.com", begin); ok {
+		t.Error("a turn where there is none")
+	}
+}
+
+// TestRetriesMeetATurn: an MTA that tries mail again as Postfix does, or each so many
+// minutes, meets a turn soon, whatever it was set to and whenever it begins.
+func TestRetriesMeetATurn(t *testing.T) {
+	i := &Implicit{Turn: 15 * time.Minute}
+	begin := time.Date(2027, 1, 31, 0, 0, 0, 0, time.UTC)
+	postfix := func(least, most time.Duration) func(age time.Duration) time.Duration {
+		return func(age time.Duration) time.Duration { return min(max(age, least), most) }
+	}
+	every := func(d time.Duration) func(time.Duration) time.Duration {
+		return func(time.Duration) time.Duration { return d }
+	}
+	for name, next := range map[string]func(time.Duration) time.Duration{
+		"Postfix":            postfix(300*time.Second, 4000*time.Second),
+		"Postfix, each hour": postfix(300*time.Second, time.Hour),
+		"Postfix, 4 hours":   postfix(15*time.Minute, 4*time.Hour),
+		"every half hour":    every(30 * time.Minute),
+		"every hour":         every(time.Hour),
+	} {
+		const domains = 2000
+		var ages []time.Duration
+		for n := range domains {
+			domain, age := fmt.Sprintf("d%d.example", n), time.Duration(0)
+			for now := begin.Add(time.Duration(n) * 97 * time.Second); ; age += next(age) {
+				if _, ok := i.turn(domain, now.Add(age)); ok {
+					break
+				}
+			}
+			ages = append(ages, age)
+		}
+		slices.Sort(ages)
+		// Postfix returns mail after 5 days. No setting of it makes turns hard to meet: one
+		// try in four does, so that 99 % have met one after 17 tries.
+		if ages[domains/2] > 12*time.Hour || ages[domains*99/100] > 72*time.Hour || ages[domains-1] > 5*24*time.Hour {
+			t.Errorf("%s: half of the mail gets through after %v, the last after %v", name, ages[domains/2], ages[domains-1])
+		}
+		t.Logf("%s: half after %v, 99 %% after %v, the last after %v", name, ages[domains/2], ages[domains*99/100], ages[domains-1])
+	}
+}
