@@ -294,7 +294,7 @@ func workOut(ctx context.Context, cfg *config.Config, d nexthop.Destination) (*e
 	if err != nil {
 		return nil, exit{exitTemporary, err}
 	}
-	stack, err := daemon.NewStack(cfg, st, daemon.Network{}, log)
+	stack, err := daemon.NewStack(daemon.Alone(cfg), st, daemon.Network{}, log)
 	if err != nil {
 		return nil, exit{exitTemporary, err}
 	}

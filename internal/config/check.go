@@ -39,6 +39,7 @@ func (r *reader) check(c *Config) {
 	r.checkDANE(c)
 	r.checkOverrides(c)
 	r.checkImplicitPort(c)
+	r.checkShared(c)
 	r.checkHTTP(c)
 	for i, p := range c.MTASTS.AllowNetworks {
 		if p.Bits() == 0 {

@@ -239,6 +239,8 @@ type Store struct {
 	Path string
 	// History is how many changes of verdicts are kept; 0: none.
 	History int
+	// Shared is what the nodes of a fleet have in common.
+	Shared Shared
 }
 
 // Log is how records are written.

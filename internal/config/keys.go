@@ -91,6 +91,11 @@ func keepKeys() []key[Config] {
 		bind("cache.refresh_ahead", `true`, func(c *Config) *bool { return &c.Cache.RefreshAhead }, boolean),
 		bind("store.path", `"/var/lib/tlsverdict/policyd.db"`, func(c *Config) *string { return &c.Store.Path }, absolute),
 		bind("store.history", `10_000`, func(c *Config) *int { return &c.Store.History }, integer(0, 100_000)),
+		{"store.shared", `""`, setShared},
+		bind("store.shared_password_file", `""`, func(c *Config) *string { return &c.Store.Shared.PasswordFile }, secretFile),
+		bind("store.shared_key_file", `""`, func(c *Config) *string { return &c.Store.Shared.KeyFile }, secretFile),
+		bind("store.shared_ca_file", `""`, func(c *Config) *string { return &c.Store.Shared.CAFile }, secretFile),
+		bind("store.shared_cert_file", `""`, func(c *Config) *string { return &c.Store.Shared.CertFile }, secretFile),
 		bind("control.socket", `"/run/tlsverdict/control.sock"`, func(c *Config) *string { return &c.Control.Socket }, absolute),
 		bind("http.listen", `""`, func(c *Config) *netip.AddrPort { return &c.HTTP.Listen }, httpListen),
 		bind("http.public", `false`, func(c *Config) *bool { return &c.HTTP.Public }, boolean),
@@ -125,9 +130,7 @@ type later struct {
 // laterKeys is the only place that knows them: whoever builds a feature deletes
 // its line here and adds one to keys.
 func laterKeys() []later {
-	return []later{
-		{"store.shared", []any{""}},
-	}
+	return nil
 }
 
 // tables are the keys, arranged for reading.

@@ -117,6 +117,9 @@ func (r *reader) set(path string, v any, err error) {
 	if err == nil {
 		return
 	}
+	if path == "store.shared" {
+		v = redacted(v)
+	}
 	var list listError
 	if !errors.As(err, &list) {
 		r.fail(path, "%s = %s: %v", public(path), show(v), err)

@@ -7,6 +7,7 @@ import (
 
 	"tlsverdict/internal/config"
 	"tlsverdict/internal/engine"
+	"tlsverdict/internal/fleet"
 	"tlsverdict/internal/nexthop"
 	"tlsverdict/internal/pin"
 	"tlsverdict/internal/probe"
@@ -30,12 +31,12 @@ func learns(cfg *config.Config) bool {
 }
 
 // newBanners returns nil where banners are not learned.
-func newBanners(visits visitor, st *store.Store) *banners {
+func newBanners(visits visitor, st *store.Store, others *fleet.Node) *banners {
 	if !learns(visits.cfg) {
 		return nil
 	}
 	b := &banners{client: visits.client(nexthop.SMTPPort), visits: visits}
-	b.learner = pin.New(pin.Config{Store: st, Log: visits.log})
+	b.learner = pin.New(pin.Config{Store: st, Learned: others.PublishPin, Log: visits.log})
 	b.prober = probe.New(probe.Config{
 		Probe: b.client.Probe, AtOnce: visits.through.probesEach(visits.cfg), Pace: b.learner.Pace(), Done: b.learner.Done, Random: rand.Float64, Log: visits.log,
 	})

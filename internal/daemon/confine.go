@@ -127,6 +127,7 @@ func NeedsOf(ctx context.Context, cfg *config.Config, through Network) confine.N
 	if cfg.Signals.Implicit.On {
 		ports = append(ports, cfg.Signals.Implicit.Port)
 	}
+	ports = append(ports, sharedPorts(&cfg.Store.Shared)...)
 	slices.Sort(ports)
 	n.Connect = slices.Compact(ports)
 	n.Source = len(cfg.Probe.Source) > 0
@@ -208,6 +209,7 @@ func needsOfFiles(cfg *config.Config) confine.Needs {
 		}
 	}
 	n.Read = append(n.Read, filepath.SplitList(os.Getenv("SSL_CERT_DIR"))...)
+	n.Read = append(n.Read, cfg.Store.Shared.Files()...)
 	return n
 }
 

@@ -56,10 +56,14 @@ func (d *daemon) RemovePin(host string) (found bool, err error) {
 		return false, err
 	}
 	s := d.stack.Load()
-	err = d.store.UpdatePin(host, func(_ signal.Pin, there bool) (signal.Pin, bool) {
+	err = d.store.UpdatePin(host, func(old signal.Pin, there bool) (signal.Pin, bool) {
 		found = there
-		return signal.Pin{}, false
+		// In a fleet what is left of it keeps others from bringing it back.
+		return old, there && s.fleet != nil
 	})
+	if err == nil && found && s.fleet != nil {
+		err = s.fleet.RemovePin(host)
+	}
 	if err != nil || !found {
 		return false, err
 	}

@@ -93,7 +93,11 @@ func Check(cfg *config.Config) (warnings []string, err error) {
 	if gap := anchorGap(anchors); gap != "" {
 		warnings = append(warnings, gap)
 	}
-	return warnings, nil
+	files, err := checkShared(&cfg.Store.Shared)
+	if err != nil {
+		return nil, &ConfigError{err}
+	}
+	return append(warnings, files...), nil
 }
 
 // anchorGap says what some trust anchors leave without any proof, or "".
@@ -292,7 +296,7 @@ func needRestart(a, b *config.Config) []string {
 	if a.Socketmap.MaxConnections != b.Socketmap.MaxConnections {
 		out = append(out, "socketmap.max_connections")
 	}
-	if a.Store != b.Store {
+	if a.Store.Path != b.Store.Path {
 		out = append(out, "store.path")
 	}
 	if a.Control != b.Control {

@@ -36,7 +36,7 @@ func (i Impact) Rulings(ctx context.Context, domains []string, tell func(domain 
 		return err
 	}
 	// What is demanded is asked, not what this host's Postfix can be told of it.
-	own := *cfg
+	own := *Alone(cfg)
 	own.Postfix.DANE = config.DANENative
 	stack, err := NewStack(&own, st, through, log)
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 	"tlsverdict/internal/config"
 	"tlsverdict/internal/engine"
 	"tlsverdict/internal/fetch"
+	"tlsverdict/internal/fleet"
 	"tlsverdict/internal/gather"
 	"tlsverdict/internal/nexthop"
 	"tlsverdict/internal/postfix"
@@ -47,6 +48,8 @@ type Stack struct {
 	refetch func(ctx context.Context, domain string) error
 	// ports is nil where implicit TLS is off.
 	ports *ports
+	// fleet is nil where nothing is shared.
+	fleet *fleet.Node
 	// banners is nil where the banner is off.
 	banners   *banners
 	refresher *engine.Refresher
@@ -85,16 +88,20 @@ func NewStack(cfg *config.Config, st *store.Store, through Network, log *slog.Lo
 	if err != nil {
 		return nil, err
 	}
+	s := &Stack{cfg: cfg, Resolver: resolver}
+	if s.fleet, err = s.newFleet(st, log); err != nil {
+		return nil, err
+	}
 	var e *engine.Engine
 	policies := gather.NewPolicies(gather.PoliciesConfig{
 		Store: st, Fetcher: fetcher,
 		Now: time.Now, Jitter: rand.Float64, MaxFetches: cmp.Or(through.Fetches, maxFetches),
 		// Nothing is fetched before the engine is there.
-		Learned: func(domain string) { e.Learned(domain) }, Log: log,
+		Learned: func(domain string) { e.Learned(domain) }, Log: log, Fleet: others(s.fleet),
 	})
 	g := &gather.Gatherer{
 		Open:     func() gather.Session { return resolver.Session() },
-		Policies: policies, Pins: st, Rules: cfg.Rules(),
+		Policies: policies, Pins: st, Fleet: others(s.fleet), Rules: cfg.Rules(),
 		Trouble: func() string { return resolver.Health().Problem },
 		// What an asker waits for, less what a verdict needs after the last answer.
 		Patience: cfg.Socketmap.Deadline * 3 / 4,
@@ -105,7 +112,7 @@ func NewStack(cfg *config.Config, st *store.Store, through Network, log *slog.Lo
 	}
 	mta := newMTA(cfg, through, log)
 	visits := visitor{cfg, through, resolver, fetcher.Roots, log}
-	learning := newBanners(visits, st)
+	learning := newBanners(visits, st, s.fleet)
 	st.KeepHistory(cfg.Store.History)
 	seen := chronicle{st, log}
 	var responder *socketmapd.Responder
@@ -132,7 +139,7 @@ func NewStack(cfg *config.Config, st *store.Store, through Network, log *slog.Lo
 		opt.Implicit = &socketmapd.Implicit{Port: hosts.port, Transport: cfg.Signals.Implicit.Transport, Turn: cfg.Signals.Implicit.Turn, Ports: hosts}
 	}
 	responder = socketmapd.New(e, opt)
-	s := &Stack{cfg: cfg, mta: mta, ports: hosts, banners: learning, Resolver: resolver, Engine: e, Responder: responder}
+	s.mta, s.ports, s.banners, s.Engine, s.Responder = mta, hosts, learning, e, responder
 	s.refetch = func(context.Context, string) error { return nil }
 	if cfg.MTASTS.Mode != verdict.Off {
 		s.refetch = func(ctx context.Context, domain string) error {
@@ -205,6 +212,9 @@ func (s *Stack) Start() {
 	}
 	if s.ports != nil {
 		s.running.Go(func() { s.ports.run(ctx) })
+	}
+	if s.fleet != nil {
+		s.running.Go(func() { s.fleet.Run(ctx) })
 	}
 	if s.banners != nil {
 		s.running.Go(func() { s.banners.run(ctx) })

@@ -99,6 +99,7 @@ func (d *daemon) readiness(storePath string) readiness.Report {
 	s := d.stack.Load()
 	f := readiness.Facts{
 		DNSSEC: s.cfg.DNS.DNSSEC != config.DNSSECOff, Resolver: s.Resolver.Health(), StorePath: storePath, Store: d.store.Stats(),
+		FleetError: s.fleet.Problem(),
 	}
 	d.state.tell(&f)
 	return readiness.Judge(f)

@@ -80,7 +80,7 @@ type exchange interface {
 	close()
 }
 
-// note is a record on its way.
+// note is a record on its way; one without a record takes away what is there.
 type note struct {
 	place  string
 	record []byte
@@ -179,7 +179,7 @@ func (n *Node) Stats() Stats {
 	return Stats{
 		Asked: c.asked.Load(), Failed: c.failed.Load(), Found: c.found.Load(), Taken: c.taken.Load(), Foreign: c.foreign.Load(),
 		Published: c.published.Load(), Healed: c.healed.Load(), Dropped: c.dropped.Load(), Connected: c.connected.Load(),
-		Up: n.up.Load() != nil,
+		Up: n.link() != nil,
 	}
 }
 
@@ -200,7 +200,7 @@ func (n *Node) LearnPins(ctx context.Context, hosts []string) {
 
 // ask asks for a destination.
 func (n *Node) ask(ctx context.Context, what kind, names []string) {
-	l := n.up.Load()
+	l := n.link()
 	if l == nil {
 		return
 	}
@@ -226,6 +226,20 @@ func (n *Node) ask(ctx context.Context, what kind, names []string) {
 	}
 	if found {
 		n.counts.found.Add(1)
+	}
+}
+
+// link is the way to the server, nil while there is none.
+func (n *Node) link() *link {
+	l := n.up.Load()
+	if l == nil {
+		return nil
+	}
+	select {
+	case <-l.broken:
+		return nil
+	default:
+		return l
 	}
 }
 
@@ -315,6 +329,21 @@ func (n *Node) PublishPin(p signal.Pin) {
 	}
 }
 
+// RemovePin ends a host's pin here, by the operator's word, and takes it from the shared
+// store. What others saw before does not bring it back, but to them it goes on to hold. The
+// error is that of the store.
+func (n *Node) RemovePin(host string) error {
+	now := time.Now()
+	err := n.cfg.Store.UpdatePin(host, func(old signal.Pin, found bool) (signal.Pin, bool) {
+		old.Seen, old.Until = now, now
+		return old, found
+	})
+	if err == nil {
+		n.publish(note{place: n.cfg.Key.place(pinKind, host)})
+	}
+	return err
+}
+
 func (n *Node) policyNote(c mtasts.Cached) note {
 	return note{n.cfg.Key.place(policyKind, c.Domain), n.cfg.Key.writePolicy(c), lifeTo(c.Expires())}
 }
@@ -329,7 +358,7 @@ func lifeTo(end time.Time) time.Duration { return max(time.Until(end), time.Seco
 // publish queues a note. Where the server is away it is of no use: once it is back, all
 // that this node knows is looked through.
 func (n *Node) publish(p note) {
-	if n.up.Load() == nil {
+	if n.link() == nil {
 		n.counts.dropped.Add(1)
 		return
 	}

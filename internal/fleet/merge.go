@@ -70,6 +70,10 @@ func (k Key) mergePin(old signal.Pin, found bool, other *signal.Pin, now time.Ti
 	if !now.Before(until) || found && !until.After(old.Until) {
 		return old, false
 	}
+	if found && !old.Holds(now) && !other.Seen.After(old.Seen) {
+		// It was ended by the operator, who knew better than that banner.
+		return old, false
+	}
 	next := old
 	if !found || !old.Holds(now) {
 		next = *other

@@ -107,7 +107,7 @@ func TestMergePin(t *testing.T) {
 			if c.local != 0 {
 				old = pinned("mx.example.com", time.Hour, c.local)
 			}
-			other := pinned("mx.example.com", time.Hour, c.other)
+			other := pinned("mx.example.com", time.Minute, c.other)
 			got, taken := k.mergePin(old, c.local != 0, &other, now)
 			want := c.plain
 			if k.Authentic() {

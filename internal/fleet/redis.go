@@ -218,6 +218,10 @@ func (r *redis) get(ctx context.Context, places []string) ([][]byte, error) {
 func (r *redis) put(ctx context.Context, notes []note) error {
 	commands := make(rueidis.Commands, len(notes))
 	for i := range notes {
+		if notes[i].record == nil {
+			commands[i] = r.B().Del().Key(notes[i].place).Build()
+			continue
+		}
 		commands[i] = r.B().Set().Key(notes[i].place).Value(string(notes[i].record)).PxMilliseconds(notes[i].life.Milliseconds()).Build()
 	}
 	for _, reply := range r.DoMulti(ctx, commands...) {

@@ -45,12 +45,20 @@ type walker struct {
 	domain, host string
 	// hurry is whether it goes fast until it comes to the end.
 	hurry bool
+	// dropped is how many notes the node had dropped when the walk began.
+	dropped uint64
+}
+
+// again begins anew.
+func (w *walker) again(hurry bool, dropped uint64) {
+	*w = walker{hurry: hurry, dropped: dropped}
 }
 
 // walk writes what the shared store lacks, and takes what is newer there. It begins in a
 // hurry, since the server may have lost everything while it was away.
 func (n *Node) walk(ctx context.Context, l *link) {
-	w := walker{hurry: true}
+	var w walker
+	w.again(true, n.counts.dropped.Load())
 	for {
 		if err := n.step(ctx, l, &w); err != nil {
 			l.fail(err)
@@ -90,12 +98,13 @@ func (n *Node) step(ctx context.Context, l *link, w *walker) error {
 		}
 		lacking += k
 	}
-	switch {
-	case lacking >= stride/2 && !w.hurry:
-		// It was wiped, or is about to be full: from the beginning.
-		*w = walker{hurry: true}
+	dropped := n.counts.dropped.Load()
+	switch lost := lacking >= stride/2 || dropped != w.dropped; {
+	case lost && !w.hurry:
+		// It was wiped, or not told of everything: from the beginning.
+		w.again(true, dropped)
 	case end:
-		*w = walker{hurry: lacking > 0 && !w.hurry}
+		w.again(dropped != w.dropped, dropped)
 	}
 	return nil
 }
@@ -106,8 +115,9 @@ type known struct {
 	name string
 	// at is when it was learned, or, of a pin, its end: what is later is newer.
 	at time.Time
-	// note is what is written; its record is nil where there is nothing to write.
+	// note is what is written, unless mute.
 	note note
+	mute bool
 }
 
 // next returns what is to be looked at next, and whether it is the last.
@@ -150,17 +160,13 @@ func (n *Node) next(w *walker) (list []known, end bool, err error) {
 // has no id: see mergePolicy.
 func (n *Node) knownPolicy(c mtasts.Cached, now time.Time) known {
 	k := known{what: policyKind, name: c.Domain, at: c.Fetched, note: n.policyNote(c)}
-	if !c.Fresh(now) || !n.cfg.Key.Authentic() && c.ID == "" {
-		k.note.record = nil
-	}
+	k.mute = !c.Fresh(now) || !n.cfg.Key.Authentic() && c.ID == ""
 	return k
 }
 
 func (n *Node) knownPin(p *signal.Pin, now time.Time) known {
 	k := known{what: pinKind, name: p.Host, at: p.Until, note: n.pinNote(p)}
-	if !p.Holds(now) || p.String() == "" {
-		k.note.record = nil
-	}
+	k.mute = !p.Holds(now) || p.String() == ""
 	return k
 }
 
@@ -185,7 +191,7 @@ func (n *Node) compare(ctx context.Context, l *link, mine []known) (lacking int,
 				n.takeRaised(l, m.what, m.name, record)
 			}
 		}
-		if older && m.note.record != nil {
+		if older && !m.mute {
 			notes = append(notes, m.note)
 			if record == nil {
 				lacking++

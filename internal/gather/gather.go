@@ -73,6 +73,8 @@ type Gatherer struct {
 	Trouble func() string
 	// Pins knows the pins of MX hosts. Required where Rules.Banner is not off.
 	Pins Pins
+	// Fleet is nil where there is none.
+	Fleet Fleet
 	// Own returns why the MTA may have a way of its own for a domain, or "". It is
 	// asked for domains that promise implicit TLS, while their hosts are looked up,
 	// and ends when ctx does. Optional.
@@ -108,6 +110,7 @@ func (g *Gatherer) Facts(ctx context.Context, d nexthop.Destination) (f verdict.
 		arrange(f.MX.Records)
 	}
 	sts.mayFetch(!nowhere(&f))
+	learned := g.askPins(ctx, &f)
 	own := g.startOwn(dns, &f)
 	defer func() { f.Own = own() }()
 	if g.Rules.STS == verdict.Enforce && sts.knownEnforced() && !d.Host && f.MX.Proof == verdict.Insecure {
@@ -124,6 +127,7 @@ func (g *Gatherer) Facts(ctx context.Context, d nexthop.Destination) (f verdict.
 	} else if !f.STS.Settled {
 		f.STS.Policy = sts.soFar()
 	}
+	learned()
 	g.pins(&f)
 	records.into(&f)
 	f.Now = g.now()

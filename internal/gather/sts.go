@@ -38,18 +38,51 @@ func (g *Gatherer) startSTS(ctx, dns context.Context, s Session, domain string) 
 		return l
 	}
 	l.known, l.has, l.unread = g.Policies.Known(domain, g.now())
+	others := g.Policies.askOthers(ctx, l)
 	go func() {
 		defer close(l.done)
 		defer func() { l.facts.Settled = true }()
 		defer g.recovered(func() { l.facts = l.heldFacts(unfinished("internal error")) })
 		record := g.txt(dns, s, "_mta-sts."+domain)
 		if <-l.allowed {
-			l.facts = g.Policies.resolve(ctx, l, record)
+			cold := others()
+			l.facts = g.Policies.resolve(ctx, &cold, record)
 		} else {
 			l.facts = l.heldFacts(nil)
 		}
 	}()
 	return l
+}
+
+// askOthers begins to ask the fleet about a domain of which no policy is known here, and
+// returns how to have the lookup with what it knew. Who sits between this host and the
+// world can keep a first policy from it, but not one that another node has (RFC 8461
+// §10.2).
+func (p *Policies) askOthers(ctx context.Context, l *stsLookup) func() stsLookup {
+	// What is asked beside, soFar and knownEnforced, goes on to see what was known at first.
+	cold := *l
+	if p.fleet == nil || l.has || l.unread != nil {
+		return func() stsLookup { return cold }
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer p.recovered(l.domain)
+		p.fleet.LearnPolicy(ctx, l.domain)
+		cold.known, cold.has, cold.unread = p.Known(l.domain, p.clock())
+	}()
+	return func() stsLookup {
+		<-done
+		return cold
+	}
+}
+
+// recovered is deferred where strangers' data is read: a defect there must not end the
+// process.
+func (p *Policies) recovered(domain string) {
+	if r := recover(); r != nil {
+		p.log.Error("a defect in tlsverdict spoils what other nodes know of a policy", "domain", domain, "panic", r, "stack", string(debug.Stack()))
+	}
 }
 
 // mayFetch says whether the policy may be fetched. It must be called once.
@@ -111,6 +144,18 @@ type Store interface {
 	Touch(domain string, now time.Time)
 }
 
+// Fleet is the other nodes of a fleet.
+type Fleet interface {
+	// LearnPolicy has the Store learn what they know of a domain's policy. It waits a
+	// moment at most.
+	LearnPolicy(ctx context.Context, domain string)
+	// PublishPolicy tells them of one that was fetched here. It does not wait.
+	PublishPolicy(c mtasts.Cached)
+	// LearnPins has the store of Pins learn what they know of hosts. It waits a moment at
+	// most.
+	LearnPins(ctx context.Context, hosts []string)
+}
+
 // Fetcher fetches the policy that a domain publishes over HTTPS (RFC 8461 §3.3).
 type Fetcher interface {
 	Fetch(ctx context.Context, domain string) (mtasts.Policy, error)
@@ -127,6 +172,7 @@ type Policies struct {
 	clock   func() time.Time
 	jitter  func() float64
 	learned func(domain string)
+	fleet   Fleet
 	log     *slog.Logger
 	slots   *fairqueue.Queue
 
@@ -137,7 +183,7 @@ type Policies struct {
 	failed map[string]mtasts.Cached
 }
 
-// PoliciesConfig is what Policies works with; every field but Learned must be set.
+// PoliciesConfig is what Policies works with; every field but Learned and Fleet must be set.
 type PoliciesConfig struct {
 	Store   Store
 	Fetcher Fetcher
@@ -149,7 +195,9 @@ type PoliciesConfig struct {
 	// Learned is told of each domain for which a policy was fetched that demands
 	// something else than what was known of it, once that is kept.
 	Learned func(domain string)
-	Log     *slog.Logger
+	// Fleet is nil where there is none.
+	Fleet Fleet
+	Log   *slog.Logger
 }
 
 // NewPolicies returns a Policies.
@@ -160,6 +208,7 @@ func NewPolicies(c PoliciesConfig) *Policies {
 		clock:   c.Now,
 		jitter:  c.Jitter,
 		learned: c.Learned,
+		fleet:   c.Fleet,
 		log:     c.Log,
 		slots:   fairqueue.New(c.MaxFetches, maxWaiting*c.MaxFetches),
 		flights: make(map[string]*flight),
@@ -316,6 +365,9 @@ func (p *Policies) fly(fl *flight, client, domain, id string) {
 	p.mu.Lock()
 	delete(p.failed, domain)
 	p.mu.Unlock()
+	if p.fleet != nil {
+		p.fleet.PublishPolicy(fl.policy)
+	}
 	if fl.changed && p.learned != nil {
 		p.learned(domain)
 	}

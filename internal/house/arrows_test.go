@@ -37,6 +37,7 @@ func plan() map[string]room {
 		"internal/probe":      {ours: []string{"internal/nexthop", "internal/tlsa", "internal/verdict"}, theirs: []string{"std"}, why: "it connects to mail servers, and concludes nothing for a domain"},
 		"internal/history":    {ours: []string{"internal/verdict"}, theirs: []string{"golang.org/x/net/publicsuffix"}, why: pure + ", it keeps what became of verdicts"},
 		"internal/store":      {ours: []string{"internal/history", "internal/mtasts", "internal/signal", "internal/verdict"}, theirs: []string{"go.etcd.io/bbolt"}, why: "it keeps what it is given"},
+		"internal/fleet":      {ours: []string{"internal/mtasts", "internal/nexthop", "internal/signal"}, theirs: []string{"github.com/redis/rueidis"}, why: "it carries what others learned, and decides only what may be taken"},
 		"internal/pin":        {ours: []string{"internal/nexthop", "internal/probe", "internal/signal", "internal/store", "internal/verdict"}, theirs: []string{"golang.org/x/time"}, why: "it learns what hosts promise, and does not decide what that means"},
 		"internal/fairqueue":  {theirs: []string{"std"}, why: "it shares places out and does not know what for"},
 		"internal/gather":     {ours: []string{"internal/fairqueue", "internal/resolve", "internal/fetch", "internal/mtasts", "internal/tlsa", "internal/signal", "internal/nexthop", "internal/verdict"}, theirs: []string{"std"}, why: "it asks, and does not keep rulings or know who wants them"},

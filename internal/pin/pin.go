@@ -89,6 +89,9 @@ type Wanter interface {
 type Config struct {
 	// Store is required.
 	Store Store
+	// Learned is told of each pin that was learned or prolonged, once it is kept. It must not
+	// wait. Optional.
+	Learned func(signal.Pin)
 	// Log is required.
 	Log *slog.Logger
 }
@@ -295,6 +298,9 @@ func (l *Learner) believe(name string, b *signal.Banner, now time.Time) {
 			l.cfg.Log.Warn("too many hosts are pinned; some are not", "host", name)
 		})
 		return
+	}
+	if l.cfg.Learned != nil {
+		l.cfg.Learned(pin)
 	}
 	l.count(func(s *Stats) {
 		s.Believed++

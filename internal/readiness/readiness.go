@@ -88,6 +88,8 @@ const (
 	StoreFull Code = "store-full"
 	// NotReloaded: the last reload was refused.
 	NotReloaded Code = "config-not-reloaded"
+	// NoFleet: the store that a fleet shares is out of reach.
+	NoFleet Code = "shared-store-away"
 	// NoControl: the control socket could not be opened.
 	NoControl Code = "no-control-socket"
 )
@@ -96,7 +98,7 @@ const (
 func Codes() map[Code]Status {
 	return map[Code]Status{
 		StartingUp: Unready, ShuttingDown: Unready, Unexamined: Unready, ResolversDown: Unready, Unproven: Unready,
-		ResolverSick: Degraded, AnchorsOld: Degraded, StoreFailing: Degraded, StoreFull: Degraded, NotReloaded: Degraded, NoControl: Degraded,
+		ResolverSick: Degraded, AnchorsOld: Degraded, StoreFailing: Degraded, StoreFull: Degraded, NotReloaded: Degraded, NoControl: Degraded, NoFleet: Degraded,
 	}
 }
 
@@ -113,6 +115,8 @@ type Facts struct {
 	ReloadError string
 	// ControlError is why there is no control socket, or "".
 	ControlError string
+	// FleetError is why the store that a fleet shares is out of reach, or "".
+	FleetError string
 }
 
 // Reason is one thing that is not as it should be.
@@ -141,6 +145,9 @@ func Judge(f Facts) Report {
 	}
 	if f.ControlError != "" {
 		r.add(NoControl, "policyd pins and policyd refresh do not work: "+f.ControlError)
+	}
+	if f.FleetError != "" {
+		r.add(NoFleet, "this node goes on with what it knows itself: "+f.FleetError)
 	}
 	r.Status = Ready
 	for _, reason := range r.Reasons {

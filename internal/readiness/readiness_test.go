@@ -42,6 +42,7 @@ func TestJudge(t *testing.T) {
 			"degraded store-full: since the start 0 changes were not taken and 2 forgotten, because too many wait to be written\n"},
 		{"reload", func(f *Facts) { f.ReloadError = "p:1: no" }, "degraded\ndegraded config-not-reloaded: the file was refused, and the settings before it are in force: p:1: no\n"},
 		{"control", func(f *Facts) { f.ControlError = "no" }, "degraded\ndegraded no-control-socket: policyd pins and policyd refresh do not work: no\n"},
+		{"fleet", func(f *Facts) { f.FleetError = "refused" }, "degraded\ndegraded shared-store-away: this node goes on with what it knows itself: refused\n"},
 		{"both", func(f *Facts) { f.Life, f.ControlError = Draining, "no" }, "unready\nunready draining: policyd is being stopped; what was asked is still answered\ndegraded no-control-socket: policyd pins and policyd refresh do not work: no\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -223,7 +223,7 @@ func needRestart(a, b *config.Milter) []string {
 		{"milter.listen or milter.socket_mode", fmt.Sprint(a.Listen, a.SocketMode) != fmt.Sprint(b.Listen, b.SocketMode)},
 		{"milter.max_connections", a.MaxConnections != b.MaxConnections},
 		{"milter.verdicts", a.Verdicts != b.Verdicts},
-		{"store.path", a.Policyd.Store != b.Policyd.Store},
+		{"store.path", a.Policyd.Store.Path != b.Policyd.Store.Path},
 		{"process.user, process.landlock or process.read", fmt.Sprint(a.Policyd.Process) != fmt.Sprint(b.Policyd.Process)},
 		{"log.format", a.Policyd.Log.Format != b.Policyd.Log.Format},
 	} {
