@@ -83,7 +83,7 @@ Postfix's smtp_tls_policy_maps with it.`,
 	}
 	root.SetOut(s.out)
 	root.SetErr(s.err)
-	root.AddCommand(newServe(s), newDoctor(s), newExplain(s), newImpact(s), newLint(s), newMigrate(s), newQuery(s), newCheckConfig(s), newPins(s), newRefresh(s), newSnippet(s), newVersion(s))
+	root.AddCommand(newServe(s), newDoctor(s), newExplain(s), newHistory(s), newImpact(s), newLint(s), newMigrate(s), newQuery(s), newCheckConfig(s), newPins(s), newRefresh(s), newSnippet(s), newVersion(s))
 	return root
 }
 

@@ -12,6 +12,7 @@
 //
 //	pins AFTER          the pins of hosts that come after this name; "." begins: a Page
 //	pins-remove HOST    ends the pin of a host: NOTFOUND where there is none
+//	history QUERY       what became of verdicts, for a HistoryQuery: a History
 //	refresh DEST        works a destination out anew: a Refreshed
 //
 // A failure is TEMP, with a text for people. The words are for the policyd of the same
@@ -27,6 +28,7 @@ import (
 	"time"
 
 	"tlsverdict/internal/explain"
+	"tlsverdict/internal/history"
 	"tlsverdict/internal/nexthop"
 	"tlsverdict/internal/signal"
 	"tlsverdict/postfixmap"
@@ -77,6 +79,10 @@ type Backend interface {
 	Pins() ([]signal.Pin, error)
 	// RemovePin ends a pin, and reports whether there was one.
 	RemovePin(host string) (found bool, err error)
+	// Changes returns records of the history, latest first, and States the last verdicts on
+	// a domain or host.
+	Changes(f history.Filter) []history.Change
+	States(name string) []history.State
 	// Refresh drops what is known of a destination and works it out anew.
 	Refresh(ctx context.Context, d nexthop.Destination) Refreshed
 }
@@ -101,6 +107,8 @@ func (h *Handler) ServeMap(ctx context.Context, req postfixmap.Request, reply []
 			return postfixmap.AppendNotFound(reply)
 		}
 		return data(reply, struct{}{})
+	case "history":
+		return h.history(reply, key)
 	case "refresh":
 		d, err := nexthop.Parse(key)
 		if err != nil {

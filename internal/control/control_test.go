@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"tlsverdict/internal/explain"
+	"tlsverdict/internal/history"
 	"tlsverdict/internal/nexthop"
 	"tlsverdict/internal/signal"
+	"tlsverdict/internal/verdict"
 	"tlsverdict/postfixmap"
 )
 
@@ -19,6 +22,7 @@ import (
 type backend struct {
 	pins []signal.Pin
 	err  error
+	*history.Book
 }
 
 func (b *backend) Pins() ([]signal.Pin, error) { return b.pins, b.err }
@@ -102,6 +106,52 @@ func TestRefresh(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	if err := c.ask(t.Context(), "what", "x", &r); !errors.As(err, &said) {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestHistory: a history that takes many replies arrives whole and in order, and what is
+// not wanted stays out.
+func TestHistory(t *testing.T) {
+	b := &backend{Book: history.NewBook(1000)}
+	c := dial(t, b)
+	at := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	long := strings.Repeat("a.", 120) + "example"
+	for i := range 3 * changesOnPage {
+		for _, v := range []verdict.Verdict{verdict.DANEOnly{}, verdict.NoPolicy{}} {
+			b.Note(history.Observation{Time: at.Add(time.Duration(i) * time.Minute), Dest: fmt.Sprintf("%d.%s", i, long), Verdict: v, Source: verdict.FromNothing})
+		}
+	}
+	got, err := c.History(t.Context(), HistoryQuery{})
+	if err != nil || len(got.Changes) != 3*changesOnPage || got.More || got.Known != nil {
+		t.Fatalf("%d, %v", len(got.Changes), err)
+	}
+	for i := range got.Changes {
+		if want := uint64(3*changesOnPage - i); got.Changes[i].Seq != want {
+			t.Fatalf("%d: number %d", i, got.Changes[i].Seq)
+		}
+	}
+	for _, q := range []struct {
+		q    HistoryQuery
+		want int
+		more bool
+	}{
+		{HistoryQuery{Max: 7}, 7, true},
+		{HistoryQuery{Max: changesOnPage + 1}, changesOnPage + 1, true},
+		{HistoryQuery{Dest: "[7." + strings.ToUpper(long) + "]:26"}, 1, false},
+		{HistoryQuery{Dest: "nobody.example"}, 0, false},
+		{HistoryQuery{Since: at.Add(time.Duration(3*changesOnPage-2) * time.Minute), Downgrades: true}, 2, false},
+	} {
+		got, err := c.History(t.Context(), q.q)
+		if err != nil || len(got.Changes) != q.want || got.More != q.more || len(got.Known) > 1 {
+			t.Errorf("%+v: %d, more %v, %v", q.q, len(got.Changes), got.More, err)
+		}
+	}
+	var said *TempError
+	if _, err := c.History(t.Context(), HistoryQuery{Dest: "a..b"}); !errors.As(err, &said) {
+		t.Errorf("%v", err)
+	}
+	if err := c.ask(t.Context(), "history", "no JSON", &got); !errors.As(err, &said) {
 		t.Errorf("%v", err)
 	}
 }

@@ -38,3 +38,9 @@ func (c chronicle) ruled(x *engine.Explanation) {
 	}
 	c.log.Warn("a destination is promised less than before", attrs...)
 }
+
+// Changes implements control.Backend.
+func (d *daemon) Changes(f history.Filter) []history.Change { return d.store.Changes(f) }
+
+// States implements control.Backend.
+func (d *daemon) States(name string) []history.State { return d.store.States(name) }

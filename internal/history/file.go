@@ -114,8 +114,8 @@ func (b *Book) Load(changes []Change, states []State) {
 	b.merge(changes)
 }
 
-// merge puts the records of a file before those that are known and not in it, which get new
-// numbers: they were made since, when the file's were not known.
+// merge puts the records of a file before those that are known and not in it. Where the
+// file's have the same numbers, because they were not known when those were made, the newer ones get others.
 func (b *Book) merge(changes []Change) {
 	inFile := make(map[uint64]*Change, len(changes))
 	for i := range changes {
@@ -124,9 +124,11 @@ func (b *Book) merge(changes []Change) {
 		}
 	}
 	var newer []*Change
+	taken := false
 	for seq, c := range b.record {
 		if old := inFile[seq]; old == nil || old.Dest != c.Dest || !old.Time.Equal(c.Time) {
 			newer = append(newer, c)
+			taken = taken || old != nil
 		}
 	}
 	slices.SortFunc(newer, func(a, b *Change) int { return cmp.Compare(a.Seq, b.Seq) })
@@ -137,11 +139,17 @@ func (b *Book) merge(changes []Change) {
 		delete(b.dirty, seq)
 	}
 	for _, c := range newer {
-		b.seq++
-		again := *c
-		again.Seq = b.seq
-		b.insert(&again)
-		b.dirty[again.Seq] = true
+		if taken {
+			if inFile[c.Seq] == nil {
+				// It may be on its way to the file.
+				b.dirty[c.Seq] = true
+			}
+			again := *c
+			again.Seq = b.seq + 1
+			c = &again
+		}
+		b.insert(c)
+		b.dirty[c.Seq] = true
 	}
 }
 

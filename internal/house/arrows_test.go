@@ -52,7 +52,7 @@ func plan() map[string]room {
 		"internal/explain":    {ours: []string{"internal/engine", "internal/verdict", "internal/mtasts", "internal/tlsa", "internal/signal", "internal/nexthop"}, theirs: []string{"std"}, why: "it tells what was decided"},
 		"internal/socketmapd": {ours: []string{"internal/fairqueue", "internal/engine", "internal/explain", "internal/verdict", "internal/nexthop", "postfixmap"}, theirs: []string{"golang.org/x/time"}, why: "it spells rulings"},
 		"internal/confine":    {theirs: []string{"github.com/landlock-lsm/go-landlock", "golang.org/x/sys/unix", "kernel.org/pub/linux/libs/security/libcap/psx"}, why: "it takes rights away, and does not know from whom"},
-		"internal/control":    {ours: []string{"internal/explain", "internal/nexthop", "internal/signal", "postfixmap"}, theirs: []string{"std"}, why: "it carries commands, and does nothing itself"},
+		"internal/control":    {ours: []string{"internal/explain", "internal/history", "internal/nexthop", "internal/signal", "internal/verdict", "postfixmap"}, theirs: []string{"std"}, why: "it carries commands, and does nothing itself"},
 		"internal/milterd":    {ours: []string{"internal/explain", "internal/nexthop", "internal/verdict", "postfixmap"}, theirs: []string{"github.com/d--j/go-milter", "golang.org/x/time"}, why: "it judges recipients by reports, whoever makes them"},
 		"internal/postfix":    {ours: []string{"internal/program"}, theirs: []string{"std"}, why: "it asks Postfix, and decides nothing"},
 		"internal/exim":       {ours: []string{"internal/program"}, theirs: []string{"std"}, why: "it asks Exim, and decides nothing"},

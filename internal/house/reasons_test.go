@@ -212,3 +212,15 @@ This file is written by ` + "`go test ./internal/house -update`" + `.
 	}
 	golden(t, "docs/reasons.md", b.String())
 }
+
+// TestKnownCodes: a record of the history that has one of them can be told.
+func TestKnownCodes(t *testing.T) {
+	for code := range codes(t) {
+		if !code.Known() {
+			t.Errorf("verdict.Code.Known does not know %q", code)
+		}
+	}
+	if verdict.Code("of another release").Known() {
+		t.Error("everything is known")
+	}
+}

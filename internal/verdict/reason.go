@@ -101,6 +101,25 @@ const (
 	Nothing    Code = "nothing"
 )
 
+// Known reports whether a code is one of this release: one that was stored may be another's,
+// and has no sentence.
+func (c Code) Known() bool {
+	switch c {
+	case Overridden, OverrideIgnore, MXFailed, MXUnproven, MXNoDomain, MXNull, MXImplicit, MXSecure, MXInsecure,
+		MXNotAsked, DNSSECOff, HostFailed, HostNoAddress, HostInsecure, HostUnproven, AliasInsecure, AliasFailed,
+		TLSAUsable, TLSAUnusable, TLSAAbsent, TLSAInsecure, TLSAFailed, DANEAll, DANESome, DANERaised, DANERaisedTLS,
+		DANENarrowed, DANEOrTLS, DANEEncrypt, DANEInsecureMX, DANENoHost, Fingerprints, NoFingerprints, DANEHidden,
+		TLSAUnwritable, EncryptAll, InsecureEncrypt, InsecureUnused, STSOff, STSSkipped, STSAbsent, STSFailed,
+		STSBogus, STSUnfinished, STSHeld, STSEnforce, STSTesting, STSNone, STSObserved, STSUnwritable, STSUnlisted,
+		PrefixAll, PrefixObserved, PrefixUnsigned, PrefixMixed, TXTAbsent, TXTFailed, TXTUnsigned, TXTInvalid,
+		TXTObserved, TXTEncrypt, TXTWebPKI, RRAbsent, RRFailed, RRUnsigned, RRInvalid, RRObserved, RREncrypt,
+		RRWebPKI, BannerAll, BannerObserved, BannerSome, BannerFailed, ImplicitPort, NoHostLeft, NoProof, Unfinished,
+		Nothing:
+		return true
+	}
+	return false
+}
+
 // Reason is a step of a decision: what was found, of whom, and by which rule it
 // matters.
 type Reason struct {

@@ -2,6 +2,7 @@ package world_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 
 	"tlsverdict/internal/config"
 	"tlsverdict/internal/explain"
+	"tlsverdict/internal/history"
 	"tlsverdict/internal/verdict"
 	"tlsverdict/internal/world"
 )
@@ -144,6 +146,7 @@ func actions() map[string]action {
 		"ask": (*player).ask, "crowd": (*player).crowd, "want": (*player).want, "says": (*player).says,
 		"reason": (*player).reason, "no-reason": (*player).noReason, "decisive": (*player).decisive,
 		"source": (*player).source, "fault": (*player).fault, "would": (*player).would, "logged": (*player).logged,
+		"history": (*player).history,
 		"asked": (*player).asked, "question": (*player).question, "no-question": (*player).noQuestion,
 		"mail": (*player).mail, "probes": (*player).probes, "visited": (*player).visited, "implicit": (*player).implicit,
 		"rounds": (*player).rounds, "waited": (*player).waited, "fetches": (*player).fetches, "expires": (*player).expires,
@@ -456,6 +459,25 @@ func (p *player) would(st step) error {
 func (p *player) logged(st step) error {
 	synctest.Wait()
 	return compare([]string{"=", st.args()[0]}, strings.Count(p.log.String(), strings.Join(st.args()[1:], " ")), strconv.Atoi)
+}
+
+// history is "history NAME CHANGES": what became of verdicts on a name, oldest first, or
+// "nothing".
+func (p *player) history(st step) error {
+	synctest.Wait()
+	var words []string
+	for _, c := range p.daemon.keep.Changes(history.Filter{Name: st.args()[0]}) {
+		word := c.Before.String() + " -> " + c.After.String()
+		if c.Downgrade {
+			word += " (" + string(c.Cause) + ")"
+		}
+		words = append(words, word)
+	}
+	slices.Reverse(words)
+	if got := cmp.Or(strings.Join(words, "; "), "nothing"); got != strings.Join(st.args()[1:], " ") {
+		return fmt.Errorf("what became of it: %s", got)
+	}
+	return nil
 }
 
 func (p *player) fault(st step) error {
