@@ -201,8 +201,14 @@ func TestFilter(t *testing.T) {
 		f    Filter
 		want int
 	}{
-		{Filter{}, 25}, {Filter{Name: "a.example"}, 15}, {Filter{Name: "b.example"}, 5}, {Filter{Downgrades: true}, 15},
-		{Filter{Max: 4}, 4}, {Filter{Before: 11}, 10}, {Filter{Since: w.now}, 1}, {Filter{Name: "c.example"}, 0},
+		{Filter{}, 25},
+		{Filter{Name: "a.example"}, 15},
+		{Filter{Name: "b.example"}, 5},
+		{Filter{Downgrades: true}, 15},
+		{Filter{Max: 4}, 4},
+		{Filter{Before: 11}, 10},
+		{Filter{Since: w.now}, 1},
+		{Filter{Name: "c.example"}, 0},
 	} {
 		list := w.Changes(c.f)
 		if len(list) != c.want {

@@ -21,7 +21,7 @@ func TestManualPages(t *testing.T) {
 			for _, m := range regexp.MustCompile(`Use:\s+"(\w[\w-]*) ?`).FindAllStringSubmatch(text, -1) {
 				want[m[1]] = true
 			}
-			for _, m := range regexp.MustCompile(`Flags\(\)\.\w+Var\([^,]+, "([\w-]+)"`).FindAllStringSubmatch(text, -1) {
+			for _, m := range regexp.MustCompile(`Flags\(\)\.\w+VarP?\([^,]+, "([\w-]+)"`).FindAllStringSubmatch(text, -1) {
 				want["--"+m[1]] = true
 			}
 		}

@@ -8,8 +8,15 @@ import (
 // everyVerdict has one of each kind, and each level an operator can write.
 func everyVerdict() []Verdict {
 	list := []Verdict{
-		NoPolicy{}, NoPolicy{Report: &STSReport{}}, DANE{}, Encrypt{}, STS{Patterns: []string{"mx.example"}}, WebPKI{Hosts: []string{"mx.example"}},
-		DANEOnly{}, Fingerprint{Digests: make([][32]byte, 1)}, Defer{},
+		NoPolicy{},
+		NoPolicy{Report: &STSReport{}},
+		DANE{},
+		Encrypt{},
+		STS{Patterns: []string{"mx.example"}},
+		WebPKI{Hosts: []string{"mx.example"}},
+		DANEOnly{},
+		Fingerprint{Digests: make([][32]byte, 1)},
+		Defer{},
 	}
 	for _, level := range []string{"none", "may", "encrypt", "dane", "dane-only", "fingerprint", "verify", "secure"} {
 		list = append(list, Fixed{Level: level})

@@ -145,8 +145,7 @@ func actions() map[string]action {
 	return map[string]action{
 		"ask": (*player).ask, "crowd": (*player).crowd, "want": (*player).want, "says": (*player).says,
 		"reason": (*player).reason, "no-reason": (*player).noReason, "decisive": (*player).decisive,
-		"source": (*player).source, "fault": (*player).fault, "would": (*player).would, "logged": (*player).logged,
-		"history": (*player).history,
+		"source": (*player).source, "fault": (*player).fault, "would": (*player).would, "logged": (*player).logged, "history": (*player).history,
 		"asked": (*player).asked, "question": (*player).question, "no-question": (*player).noQuestion,
 		"mail": (*player).mail, "probes": (*player).probes, "visited": (*player).visited, "implicit": (*player).implicit,
 		"rounds": (*player).rounds, "waited": (*player).waited, "fetches": (*player).fetches, "expires": (*player).expires,
