@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"regexp"
@@ -86,6 +87,9 @@ func (x exim) install(ctx context.Context, s setup) error {
 			return err
 		}
 		files["usr/share/tlsverdict/exim/"+f] = text
+	}
+	if s.stock != "" {
+		return errors.Join(x.write(files), x.installStock(ctx, s.stock))
 	}
 	if err := x.remove("etc/exim4/exim4.conf", "etc/exim4/exim4.conf.localmacros", "etc/exim4/conf.d/*/*_tlsverdict"); err != nil {
 		return err

@@ -64,6 +64,9 @@ routed.example smtp:[mx.dane.example]:25
 // install makes main.cf and master.cf of contrib's files and of what is the lab's
 // own, and writes the transport map.
 func (p postfix) install(_ context.Context, s setup) error {
+	if s.stock != "" {
+		return p.installStock()
+	}
 	files := []string{"postfix/main.cf-chrooted"}
 	if s.unchrooted {
 		files = []string{"postfix/main.cf-unchrooted"}

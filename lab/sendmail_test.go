@@ -31,6 +31,9 @@ func (m sendmail) install(ctx context.Context, s setup) error {
 	if err != nil {
 		return err
 	}
+	if s.stock != "" {
+		return m.configure(ctx, ownMC, "", map[string]string{"usr/share/tlsverdict/sendmail/tlsverdict.m4": feature})
+	}
 	lines := ownMC
 	files := []string{"sendmail/sendmail.mc-tlsverdict"}
 	if s.milter {
@@ -46,6 +49,16 @@ func (m sendmail) install(ctx context.Context, s setup) error {
 	if m.version() != "8.17" { // which has no DANE
 		lines = strings.Replace(lines, "dnl define(`confDANE'", "define(`confDANE'", 1)
 	}
+	more := ""
+	if s.name == "own" {
+		more = ownRules
+	}
+	return m.configure(ctx, lines, more, map[string]string{"usr/share/sendmail/cf/feature/tlsverdict.m4": feature})
+}
+
+// configure puts lines above Debian's MAILER_DEFINITIONS, and more at the end, and makes
+// what Sendmail reads of that.
+func (m sendmail) configure(ctx context.Context, lines, more string, files map[string]string) error {
 	debian, err := os.ReadFile(m.path("usr/share/sendmail/cf/debian/sendmail.mc"))
 	if err != nil {
 		return err
@@ -55,12 +68,8 @@ func (m sendmail) install(ctx context.Context, s setup) error {
 		return err
 	}
 	const below = "MAILER_DEFINITIONS\n"
-	more := ""
-	if s.name == "own" {
-		more = ownRules
-	}
-	err = m.write(map[string]string{
-		"usr/share/sendmail/cf/feature/tlsverdict.m4": feature,
+	// A link from an earlier setup would be written through.
+	err = errors.Join(m.remove("usr/share/sendmail/cf/feature/tlsverdict.m4"), m.write(files), m.write(map[string]string{
 		"etc/hosts":                 "127.0.0.1 localhost mta.lab.example\n",
 		"etc/mail/sendmail.mc":      strings.Replace(string(debian), below, lines+below, 1) + more,
 		"etc/mail/submit.mc":        string(submit),
@@ -73,7 +82,7 @@ func (m sendmail) install(ctx context.Context, s setup) error {
 		"etc/mail/relay-domains":    "",
 		"etc/mail/service.switch":   "hosts dns files\naliases files\n",
 		"etc/mail/local-host-names": "mta.lab.example\n",
-	})
+	}))
 	if err != nil {
 		return err
 	}

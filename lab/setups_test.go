@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"regexp"
@@ -25,11 +26,13 @@ type setup struct {
 	says     string // a regular expression that policyd's log matches: what it found out
 	// Of Postfix: smtp(8) has no chroot, and asks over a unix socket.
 	unchrooted bool
-	tlsrpt     bool // it reports what it sends (RFC 8460), from 3.10 on
-	milter     bool // mail passes through the milter first
-	implicit   bool // it asks for transports, and knows the one for port 26
-	shown      bool // docs/mta-outcomes.md has what it comes to
-	alone      bool // it takes long, and has a machine of its own beside the others
+	tlsrpt     bool   // it reports what it sends (RFC 8460), from 3.10 on
+	milter     bool   // mail passes through the milter first
+	implicit   bool   // it asks for transports, and knows the one for port 26
+	stock      string // it is as its distribution installs it; in which way
+	kept       bool   // nothing is installed: the setup before has left it so
+	shown      bool   // docs/mta-outcomes.md has what it comes to
+	alone      bool   // it takes long, and has a machine of its own beside the others
 	acts       func(*lab, *testing.T)
 }
 
@@ -71,7 +74,9 @@ const (
 )
 
 // setups returns those of a machine.
-func (b box) setups() []setup { return append(b.programSetups(), b.attackSetups()...) }
+func (b box) setups() []setup {
+	return slices.Concat(b.programSetups(), b.snippetSetups(), b.attackSetups())
+}
 
 // programSetups are all but those of the attacks: every one for Postfix, which is tested
 // in breadth. The others differ in how they enforce a verdict, not in how policyd finds
@@ -136,7 +141,7 @@ func (l *lab) start(t *testing.T, s setup) {
 	}
 	l.liar.become(s.lies...)
 	l.servePolicies(t)
-	if err := errors.Join(l.program.install(t.Context(), s), l.clean()); err != nil {
+	if err := l.install(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if s.here != nothing {
@@ -153,6 +158,14 @@ func (l *lab) start(t *testing.T, s setup) {
 			t.Errorf("policyd's log does not match %q:\n%s", s.says, l.policyd.said())
 		}
 	}
+}
+
+// install writes the configuration of the mail server and of policyd.
+func (l *lab) install(ctx context.Context) error {
+	if l.setup.kept {
+		return errors.Join(l.remove("var/log/*.log", "var/lib/tlsverdict/*"), l.program.clean())
+	}
+	return errors.Join(l.program.install(ctx, l.setup), l.clean())
 }
 
 // clean removes mail, logs and policyd's store, and writes what differs between

@@ -53,6 +53,9 @@ func (p Postfix) For(d Daemon) (Snippet, error) {
 	if d.unix() != "" {
 		s.Notes = append(s.Notes, `The user postfix must be able to write to that socket: its group is postfix, or socket_mode = "0666".`)
 	}
+	if strings.HasPrefix(p.table(d), "proxy:") {
+		s.Notes = append(s.Notes, "proxymap(8), which is not chrooted, asks for smtp(8). By default it may; a proxy_read_maps of yours must have $smtp_tls_policy_maps.")
+	}
 	name := "postfix"
 	if !v.before(3, 10, 0) {
 		name = "postfix-tlsrpt"
