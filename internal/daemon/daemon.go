@@ -35,6 +35,7 @@ import (
 
 	"tlsverdict/internal/config"
 	"tlsverdict/internal/lifecycle"
+	"tlsverdict/internal/metrics"
 	"tlsverdict/internal/resolve"
 	"tlsverdict/internal/resolve/dnssec"
 	"tlsverdict/internal/store"
@@ -117,7 +118,7 @@ func Run(ctx context.Context, opt Options) error {
 		return err
 	}
 	SpareMemory()
-	d := &daemon{opt: opt, cfg: cfg}
+	d := &daemon{opt: opt, cfg: cfg, durations: metrics.NewDurations()}
 	d.level.Set(cfg.Log.Level)
 	d.log = lifecycle.NewLogger(opt.Stderr, LogFormat(cfg.Log.Format), &d.level)
 	d.warn(cfg)
@@ -174,8 +175,11 @@ type daemon struct {
 	stack       atomic.Pointer[Stack]
 	// retiring are the stacks of earlier configurations.
 	retiring sync.WaitGroup
-	// state is what the pages tell of the daemon's life.
-	state state
+	// state is what the pages tell of the daemon's life, totals what was counted, and
+	// durations how long it took.
+	state     state
+	totals    totals
+	durations *metrics.Durations
 }
 
 // LogFormat is the configured format as the logger has it.
@@ -276,6 +280,7 @@ func (d *daemon) reload(ctx context.Context) (file string, err error) {
 
 // retire closes a stack when nobody can be waiting for it any more.
 func (d *daemon) retire(ctx context.Context, old *Stack) {
+	d.totals.retire(old)
 	d.retiring.Go(func() {
 		timer := time.NewTimer(lifecycle.DrainTime)
 		defer timer.Stop()
@@ -284,6 +289,7 @@ func (d *daemon) retire(ctx context.Context, old *Stack) {
 		case <-ctx.Done():
 		}
 		old.Close()
+		d.totals.close(old)
 	})
 }
 

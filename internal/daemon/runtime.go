@@ -62,7 +62,7 @@ func live() uint64 {
 
 // network is what the daemon's stacks reach the world through.
 func (d *daemon) network() Network {
-	return Network{Questions: d.limits.questions, Fetches: d.limits.fetches, Probes: d.limits.probes}
+	return Network{Questions: d.limits.questions, Fetches: d.limits.fetches, Probes: d.limits.probes, Durations: d.durations}
 }
 
 // runtime writes what the process holds now, for those who look for a leak or an attack.
@@ -80,8 +80,7 @@ func (d *daemon) runtime() {
 	}
 	var learned pin.Stats
 	if b := d.stack.Load().banners; b != nil {
-		s := b.prober.Stats()
-		p.Probes, p.Good, p.Refused, p.Targets = p.Probes+s.Probes, p.Good+s.Good, p.Refused+s.Refused, p.Targets+s.Targets
+		p = both(p, b.prober.Stats())
 		learned = b.learner.Stats()
 	}
 	d.log.Debug("runtime",

@@ -17,6 +17,7 @@ import (
 	"tlsverdict/internal/fetch"
 	"tlsverdict/internal/fleet"
 	"tlsverdict/internal/gather"
+	"tlsverdict/internal/metrics"
 	"tlsverdict/internal/nexthop"
 	"tlsverdict/internal/postfix"
 	"tlsverdict/internal/resolve"
@@ -44,6 +45,8 @@ type Stack struct {
 	// cfg is what it was made from, and does not change.
 	cfg *config.Config
 	mta *mta
+	// fetches counts policy fetches by result.
+	fetches func() map[string]uint64
 	// refetch fetches a domain's MTA-STS policy now.
 	refetch func(ctx context.Context, domain string) error
 	// ports is nil where implicit TLS is off.
@@ -71,6 +74,8 @@ type Network struct {
 	// Questions and Fetches are how many DNS questions and policy fetches may be under
 	// way at once, and Probes how many probes; 0 leaves the defaults.
 	Questions, Fetches, Probes int
+	// Durations are told how long things took; nil forgets them.
+	Durations *metrics.Durations
 	// Own reports whether an address is this host's own; nil asks the system.
 	Own func(netip.Addr) bool
 	// Postfix is the machine that Postfix may be on; nil is this one.
@@ -97,7 +102,7 @@ func NewStack(cfg *config.Config, st *store.Store, through Network, log *slog.Lo
 		Store: st, Fetcher: fetcher,
 		Now: time.Now, Jitter: rand.Float64, MaxFetches: cmp.Or(through.Fetches, maxFetches),
 		// Nothing is fetched before the engine is there.
-		Learned: func(domain string) { e.Learned(domain) }, Log: log, Fleet: others(s.fleet),
+		Learned: func(domain string) { e.Learned(domain) }, Fetched: through.Durations.Fetch, Log: log, Fleet: others(s.fleet),
 	})
 	g := &gather.Gatherer{
 		Open:     func() gather.Session { return resolver.Session() },
@@ -132,14 +137,14 @@ func NewStack(cfg *config.Config, st *store.Store, through Network, log *slog.Lo
 	learning.raise(e)
 	opt := socketmapd.Options{
 		Observe: cfg.Mode == verdict.Observe, Deadline: cfg.Socketmap.Deadline,
-		ReportLevel: cfg.Postfix.ReportLevel, Log: log,
+		ReportLevel: cfg.Postfix.ReportLevel, Cold: through.Durations.Cold, Log: log,
 	}
 	hosts := newPorts(visits)
 	if hosts != nil {
 		opt.Implicit = &socketmapd.Implicit{Port: hosts.port, Transport: cfg.Signals.Implicit.Transport, Turn: cfg.Signals.Implicit.Turn, Ports: hosts}
 	}
 	responder = socketmapd.New(e, opt)
-	s.mta, s.ports, s.banners, s.Engine, s.Responder = mta, hosts, learning, e, responder
+	s.mta, s.ports, s.banners, s.Engine, s.Responder, s.fetches = mta, hosts, learning, e, responder, policies.Fetches
 	s.refetch = func(context.Context, string) error { return nil }
 	if cfg.MTASTS.Mode != verdict.Off {
 		s.refetch = func(ctx context.Context, domain string) error {
@@ -167,7 +172,7 @@ func newResolver(cfg *config.Config, through Network, log *slog.Logger) (*resolv
 	}
 	return resolve.New(resolve.Config{
 		Servers: cfg.DNS.Servers, Mode: proofMode(cfg.DNS.DNSSEC), Anchors: anchors, TrustRemote: cfg.DNS.TrustRemote,
-		Timeout: cfg.DNS.Timeout, MaxInflight: through.Questions, Dial: through.DialDNS, Log: log,
+		Timeout: cfg.DNS.Timeout, MaxInflight: through.Questions, Dial: through.DialDNS, Told: through.Durations.Question, Log: log,
 	})
 }
 

@@ -65,6 +65,13 @@ func (s *state) keep(h resolve.Health) {
 	s.health = h
 }
 
+// settings tells when those in force were read, and whether the last reload was not refused.
+func (s *state) settings() (loaded time.Time, reloaded bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.loaded, s.reload == ""
+}
+
 // tell fills in what a report of readiness rests on.
 func (s *state) tell(f *readiness.Facts) {
 	s.mu.Lock()

@@ -24,7 +24,9 @@ func (d *daemon) web(ctx context.Context, passed []net.Listener) (stop func()) {
 	if len(listeners) == 0 {
 		return func() {}
 	}
-	server := httpd.New(httpd.Config{Handler: d.pages(d.cfg), Hosts: d.cfg.HTTP.Hosts, Log: d.log})
+	mux := d.pages(d.cfg)
+	server := httpd.New(httpd.Config{Handler: mux, Hosts: d.cfg.HTTP.Hosts, Log: d.log})
+	mux.Handle("GET /metrics", d.measured(ctx, server.Stats, d.cfg))
 	for _, l := range listeners {
 		d.log.Info("pages for monitoring are served", "address", l.Addr().String())
 		go func() {
@@ -59,7 +61,7 @@ func (d *daemon) openWeb(ctx context.Context, passed []net.Listener) []net.Liste
 
 // pages is all that is served over HTTP: a page more is a line more. cfg is the
 // configuration of the start; that in force is the stack's.
-func (d *daemon) pages(cfg *config.Config) http.Handler {
+func (d *daemon) pages(cfg *config.Config) *http.ServeMux {
 	storePath := cfg.Store.Path
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", alive)

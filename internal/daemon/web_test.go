@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"tlsverdict/internal/config"
+	"tlsverdict/internal/metrics"
 	"tlsverdict/internal/store"
 )
 
@@ -28,12 +29,13 @@ func newDaemon(t *testing.T, text string) *daemon {
 		t.Fatal(err)
 	}
 	gone := func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("no network") }
-	stack, err := NewStack(cfg, st, Network{DialDNS: gone, DialHTTPS: gone, DialMail: gone}, log)
+	durations := metrics.NewDurations()
+	stack, err := NewStack(cfg, st, Network{DialDNS: gone, DialHTTPS: gone, DialMail: gone, Durations: durations}, log)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(stack.Close)
-	d := &daemon{cfg: cfg, log: log, store: st}
+	d := &daemon{cfg: cfg, log: log, store: st, durations: durations}
 	d.stack.Store(stack)
 	return d
 }

@@ -49,6 +49,7 @@ import (
 
 	"tlsverdict/internal/fairqueue"
 	"tlsverdict/internal/nexthop"
+	"tlsverdict/internal/tally"
 	"tlsverdict/internal/verdict"
 )
 
@@ -206,25 +207,40 @@ type Engine struct {
 }
 
 type counters struct {
-	hits, misses, refreshes, busy, panics atomic.Uint64
+	// hits are counted by all processors at once.
+	hits                                                   *tally.Tally
+	misses, joined, lost, refreshes, flights, busy, panics atomic.Uint64
+	rulings                                                rulings
 }
 
 // Stats is a snapshot of an Engine's counters.
 type Stats struct {
-	Hits, Misses, Refreshes, Busy, Panics uint64
+	// Hits found a verdict in force, Misses did not. Of those, Joined had another's flight to
+	// wait for, and Lost ended before it did.
+	Hits, Misses, Joined, Lost uint64
+	// Flights worked a destination out, Refreshes among them before its verdict ended; Busy
+	// had no place, and Panics met a defect.
+	Flights, Refreshes, Busy, Panics uint64
+	// Rulings counts what was worked out, by verdict and source; Deferrals those that defer,
+	// by the decisive reason and whose fault it is.
+	Rulings   map[RulingKind]uint64
+	Deferrals map[DeferralKind]uint64
 	// Observed are the rulings that would have been answered otherwise if nothing were
 	// only observed. Signals counts the rulings that tell of a signal without a
 	// standard, believed or not, by reason.
 	Observed uint64
 	Signals  map[verdict.Code]uint64
-	// Entries is about how many verdicts are kept.
+	// Entries is about how many verdicts are kept, Evicted how many were dropped before
+	// their time to make room.
 	Entries int
+	Evicted uint64
 }
 
 // New returns an Engine; Close ends it.
 func New(cfg Config) (*Engine, error) {
 	e := &Engine{cfg: cfg, start: time.Now(), crowd: rate.Sometimes{Interval: 10 * time.Second}}
 	e.places = fairqueue.New(cfg.Flights, waitingPerFlight*cfg.Flights)
+	e.counts.hits = tally.New(1)
 	e.starts = fairqueue.New(startsPerCPU*runtime.GOMAXPROCS(0), cfg.Flights)
 	var err error
 	e.base, e.stop = context.WithCancel(context.Background())
@@ -262,9 +278,11 @@ func (e *Engine) Close() {
 // Stats returns the counters.
 func (e *Engine) Stats() Stats {
 	s := Stats{
-		Hits: e.counts.hits.Load(), Misses: e.counts.misses.Load(), Refreshes: e.counts.refreshes.Load(),
-		Busy: e.counts.busy.Load(), Panics: e.counts.panics.Load(), Entries: e.cache.size(),
+		Hits: e.counts.hits.Load(0), Misses: e.counts.misses.Load(), Joined: e.counts.joined.Load(), Lost: e.counts.lost.Load(),
+		Flights: e.counts.flights.Load(), Refreshes: e.counts.refreshes.Load(), Busy: e.counts.busy.Load(), Panics: e.counts.panics.Load(),
+		Entries: e.cache.size(), Evicted: e.cache.evicted.Load(),
 	}
+	s.Rulings, s.Deferrals = e.counts.rulings.copy()
 	e.seen.stats(&s)
 	return s
 }
@@ -291,11 +309,11 @@ func (e *Engine) Cached(d nexthop.Destination) (Ruled, bool) {
 
 // hit counts a question for a known verdict, and has it renewed when it is time to.
 func (e *Engine) hit(d nexthop.Destination, n *entry, now time.Duration) {
-	e.counts.hits.Add(1)
+	e.counts.hits.Add(0)
 	if e.cfg.RefreshAhead && n.renew(now) {
 		e.counts.refreshes.Add(1)
 		// The refresh is the program's own idea, and on nobody's account.
-		e.fly(d, "")
+		_, _ = e.fly(d, "")
 	}
 }
 
@@ -303,7 +321,7 @@ func (e *Engine) hit(d nexthop.Destination, n *entry, now time.Duration) {
 // fairqueue.WithClient says in ctx on whose account.
 func (e *Engine) Prepare(ctx context.Context, d nexthop.Destination) {
 	if _, ok := e.Cached(d); !ok {
-		e.fly(d, fairqueue.Client(ctx))
+		_, _ = e.fly(d, fairqueue.Client(ctx))
 	}
 }
 
@@ -392,18 +410,28 @@ func (e *Engine) forget(d nexthop.Destination) {
 	e.why.Invalidate(d)
 }
 
-// fly starts a flight for d on a client's account, unless one is under way.
-func (e *Engine) fly(d nexthop.Destination, client string) <-chan singleflight.Result {
+// fly starts a flight for d on a client's account, unless one is under way. When the result
+// is there, own says whether it was started.
+func (e *Engine) fly(d nexthop.Destination, client string) (landed <-chan singleflight.Result, own *bool) {
 	e.ports.add(d.Port)
-	return e.flights.DoChan(d.String(), func() (any, error) { return e.work(d, client), nil })
+	own = new(bool)
+	return e.flights.DoChan(d.String(), func() (any, error) {
+		*own = true
+		return e.work(d, client), nil
+	}), own
 }
 
 // join waits for the flight of d.
 func (e *Engine) join(ctx context.Context, d nexthop.Destination) *Explanation {
+	landed, own := e.fly(d, fairqueue.Client(ctx))
 	select {
-	case r := <-e.fly(d, fairqueue.Client(ctx)):
+	case r := <-landed:
+		if !*own {
+			e.counts.joined.Add(1)
+		}
 		return r.Val.(*Explanation)
 	case <-ctx.Done():
+		e.counts.lost.Add(1)
 		e.cfg.Log.Info("an asker could not wait for a ruling and was told to come back", "dest", d.String())
 		return e.unkept(d, verdict.Defer{Fault: verdict.Remote, Text: d.Name + " is not worked out yet; the lookups go on, ask again"})
 	}
@@ -434,6 +462,7 @@ func (e *Engine) work(d nexthop.Destination, client string) (x *Explanation) {
 		return e.nothing(d, "policyd stops; ask again", epoch)
 	}
 	defer e.begin(client)()
+	e.counts.flights.Add(1)
 	start := time.Now()
 	x = &Explanation{Facts: e.facts(d, client)}
 	if e.cfg.Enforcement != nil && x.Facts.Override == nil {
@@ -442,6 +471,7 @@ func (e *Engine) work(d nexthop.Destination, client string) (x *Explanation) {
 	x.Took = time.Since(start)
 	x.Ruling = verdict.Decide(x.Facts)
 	e.keep(d, x, epoch)
+	e.counts.rulings.count(&x.Ruling)
 	e.say(d, x)
 	e.seen.see(d, &x.Ruling)
 	if e.cfg.Ruled != nil {

@@ -7,6 +7,7 @@ import (
 	"iter"
 	"math/bits"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"github.com/maypok86/otter/v2"
@@ -39,6 +40,8 @@ type verdicts struct {
 	// would have a processor.
 	upkeep chan func()
 	ended  <-chan struct{}
+	// evicted counts those that were dropped before their time to make room.
+	evicted atomic.Uint64
 }
 
 // shard is one of them.
@@ -65,6 +68,9 @@ func newVerdicts(ctx context.Context, entries int, start time.Time, weigh func(*
 			OnAtomicDeletion: func(n otter.DeletionEvent[nexthop.Destination, *entry]) {
 				// Also of one that was replaced: see Hold.
 				n.Value.renewal.Store(gone)
+				if n.Cause == otter.CauseOverflow {
+					v.evicted.Add(1)
+				}
 			},
 			Clock:    clock,
 			Executor: v.later,

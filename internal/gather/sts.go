@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -176,14 +177,18 @@ type Policies struct {
 	log     *slog.Logger
 	slots   *fairqueue.Queue
 
+	// fetched is told of each fetch; counts are those of FetchStats.
+	fetched func(took time.Duration)
+
 	mu      sync.Mutex
+	counts  map[string]uint64
 	flights map[string]*flight
 	// failed remembers, for domains without a policy, when a fetch failed:
 	// RFC 8461 §3.3 wants five minutes between tries for the same id.
 	failed map[string]mtasts.Cached
 }
 
-// PoliciesConfig is what Policies works with; every field but Learned and Fleet must be set.
+// PoliciesConfig is what Policies works with; every field but Learned, Fetched and Fleet must be set.
 type PoliciesConfig struct {
 	Store   Store
 	Fetcher Fetcher
@@ -195,6 +200,9 @@ type PoliciesConfig struct {
 	// Learned is told of each domain for which a policy was fetched that demands
 	// something else than what was known of it, once that is kept.
 	Learned func(domain string)
+	// Fetched is told how long each fetch took, whatever came of it. It must not wait.
+	// Optional.
+	Fetched func(took time.Duration)
 	// Fleet is nil where there is none.
 	Fleet Fleet
 	Log   *slog.Logger
@@ -208,6 +216,8 @@ func NewPolicies(c PoliciesConfig) *Policies {
 		clock:   c.Now,
 		jitter:  c.Jitter,
 		learned: c.Learned,
+		fetched: c.Fetched,
+		counts:  make(map[string]uint64),
 		fleet:   c.Fleet,
 		log:     c.Log,
 		slots:   fairqueue.New(c.MaxFetches, maxWaiting*c.MaxFetches),
@@ -346,7 +356,7 @@ func (p *Policies) fly(fl *flight, client, domain, id string) {
 			fl.failure = unfinished("internal error while fetching the policy of " + domain)
 		}
 	}()
-	policy, err := p.fetcher.Fetch(context.Background(), domain)
+	policy, err := p.fetch(domain)
 	now := p.clock()
 	if err != nil {
 		fl.failure = fetchFailure(domain, err)
@@ -371,6 +381,34 @@ func (p *Policies) fly(fl *flight, client, domain, id string) {
 	if fl.changed && p.learned != nil {
 		p.learned(domain)
 	}
+}
+
+// fetch fetches, and counts it.
+func (p *Policies) fetch(domain string) (mtasts.Policy, error) {
+	began := time.Now()
+	policy, err := p.fetcher.Fetch(context.Background(), domain)
+	if p.fetched != nil {
+		p.fetched(time.Since(began))
+	}
+	result := Fetched
+	if err != nil {
+		result = fetchFailure(domain, err).Result
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.counts[result]++
+	return policy, err
+}
+
+// Fetched is the result of a fetch that gave a policy.
+const Fetched = "ok"
+
+// Fetches returns how many fetches had each result: Fetched, or a type of RFC 8460
+// §4.3.2.2.
+func (p *Policies) Fetches() map[string]uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return maps.Clone(p.counts)
 }
 
 // keepFailure remembers a failed fetch: with the policy, where there is one, and

@@ -129,11 +129,13 @@ func (s *Session) try(ctx context.Context, srv *server, in inquiry, f *flight, r
 	m, err := s.r.question(ctx, srv, in, s.errand(f, srv))
 	if err != nil && ctx.Err() != nil {
 		// The server had less than its time, and is not to blame.
+		srv.replies[Unsent].Add(1)
 		return &lapse{kind: errBusy}
 	}
 	if err == nil {
 		err = read(srv, m)
 	}
+	srv.replies[replyOf(err)].Add(1)
 	if err != nil {
 		return s.r.miss(srv, m, err)
 	}
@@ -169,6 +171,7 @@ func (r *Resolver) question(ctx context.Context, srv *server, in inquiry, on err
 func (r *Resolver) miss(srv *server, m *dns.Msg, err error) *lapse {
 	switch {
 	case errors.Is(err, errBudget):
+		r.counts.questions.Add(1)
 		return &lapse{kind: errBudget, fault: verdict.Ours, detail: fmt.Sprintf("%v (%d)", errBudget, Budget)}
 	case errors.Is(err, errFailing):
 		return r.servfail(srv, m)

@@ -69,6 +69,8 @@ type server struct {
 	state atomic.Pointer[ServerHealth]
 	// until is when its penalty ends, in nanoseconds since 1970.
 	until atomic.Int64
+	// replies counts questions by what came of them.
+	replies [replies]atomic.Uint64
 }
 
 func newServer(addr netip.AddrPort) *server {

@@ -75,6 +75,7 @@ func (r *Resolver) failure(e *dnssec.Error) result {
 	case e.Bogus():
 		return failed(verdict.Remote, "bogus: "+oneLine(e.Error()))
 	case e.Why == dnssec.OverBudget:
+		r.counts.validation.Add(1)
 		return failed(verdict.Ours, oneLine(e.Error()))
 	case e.Anchor:
 		return failed(verdict.Operator, oneLine(e.Error()))

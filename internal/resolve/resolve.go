@@ -104,6 +104,8 @@ type Config struct {
 	// the borders of datagrams and takes packets from its peer only. nil: the
 	// operating system's, which picks a random port.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Told is told how long a server took to answer, each time; it must not wait. Optional.
+	Told func(server netip.AddrPort, took time.Duration)
 	// Clock tells the time for probes and penalties; nil: time.Now.
 	Clock func() time.Time
 }
@@ -123,6 +125,8 @@ type Resolver struct {
 	dial    func(ctx context.Context, network, address string) (net.Conn, error)
 	now     func() time.Time
 	packets sync.Pool
+	told    func(netip.AddrPort, time.Duration)
+	counts  counters
 
 	probes  sync.Mutex
 	probing chan struct{}
@@ -145,6 +149,7 @@ func New(cfg Config) (*Resolver, error) {
 		log:     cfg.Log,
 		dial:    cfg.Dial,
 		now:     cfg.Clock,
+		told:    cfg.Told,
 	}
 	for _, addr := range servers {
 		if !addr.IsValid() || addr.Port() == 0 {

@@ -220,6 +220,8 @@ func (s *Session) fly(ctx context.Context, q question) result {
 		s.mu.Lock()
 		delete(s.flights, q)
 		s.mu.Unlock()
+	} else {
+		s.r.counts.proofs[f.result.proof].Add(1)
 	}
 	close(f.done)
 	return f.result

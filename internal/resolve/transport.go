@@ -36,7 +36,11 @@ func (r *Resolver) exchange(ctx context.Context, srv *server, query []byte, on e
 	if !on.spend() {
 		return nil, errBudget
 	}
+	sent := time.Now()
 	packet, err := r.overUDP(ctx, srv, query)
+	if err == nil {
+		r.answered(srv, sent)
+	}
 	if err != nil || !truncated(packet) {
 		return packet, err
 	}

@@ -35,7 +35,13 @@ type slot struct {
 type answer struct {
 	mapName, key string
 	hold         *engine.Hold
-	line         string
+	line
+}
+
+// line is what is answered, and the counter of such answers.
+type line struct {
+	text string
+	cell int
 }
 
 func newRecent() *recent { return &recent{seed: maphash.MakeSeed()} }
@@ -66,8 +72,8 @@ func (p place) answer(req postfixmap.Request) *answer {
 func (p place) again() bool { return p.last.Swap(p.mark) == p.mark }
 
 // keep puts an answer in place of the one that is there.
-func (p place) keep(req postfixmap.Request, hold *engine.Hold, line string) {
-	if len(req.Key)+len(req.Map) <= longestAnswer && len(line) <= longestAnswer {
-		p.held.Store(&answer{mapName: string(req.Map), key: string(req.Key), hold: hold, line: line})
+func (p place) keep(req postfixmap.Request, hold *engine.Hold, l line) {
+	if len(req.Key)+len(req.Map) <= longestAnswer && len(l.text) <= longestAnswer {
+		p.held.Store(&answer{mapName: string(req.Map), key: string(req.Key), hold: hold, line: l})
 	}
 }

@@ -70,6 +70,9 @@ type Options struct {
 	ReportLevel string
 	// Implicit is how implicit TLS is used; nil: not at all.
 	Implicit *Implicit
+	// Cold is told how long each asker waited for a verdict that was not known. It must not
+	// wait. Optional.
+	Cold func(time.Duration)
 	// Log is required.
 	Log *slog.Logger
 }
@@ -87,6 +90,7 @@ type Responder struct {
 	recent  *recent
 	// warming limits what is worked out for the map transport.
 	warming *rate.Limiter
+	answers answers
 }
 
 const (
@@ -102,12 +106,14 @@ func New(e Engine, opt Options) *Responder {
 		reports: fairqueue.New(max(1, runtime.GOMAXPROCS(0)/2), maxReports),
 		recent:  newRecent(),
 		warming: rate.NewLimiter(warmRate, warmBurst),
+		answers: newAnswers(),
 	}
 }
 
 // dialect spells verdicts for one kind of MTA.
 type dialect struct {
 	name  string
+	no    mapNo
 	spell func(*Options, []byte, nexthop.Destination, engine.Ruled) []byte
 	// none is the whole answer where there is no policy.
 	none string
@@ -129,17 +135,17 @@ const (
 func lookUp(mapName []byte) (d dialect, ok bool) {
 	switch string(mapName) {
 	case "postfix", "QUERY", "query":
-		return dialect{name: "postfix", spell: appendPostfix, none: notFound}, true
+		return dialect{name: "postfix", no: mapPostfix, spell: appendPostfix, none: notFound}, true
 	case "postfix-tlsrpt", "QUERYwithTLSRPT":
-		return dialect{name: "postfix-tlsrpt", spell: appendTLSRPT, none: notFound}, true
+		return dialect{name: "postfix-tlsrpt", no: mapTLSRPT, spell: appendTLSRPT, none: notFound}, true
 	case "sts":
-		return dialect{name: "sts", spell: appendSTS, none: notFound, patience: sendmailPatience}, true
+		return dialect{name: "sts", no: mapSTS, spell: appendSTS, none: notFound, patience: sendmailPatience}, true
 	case "tls":
-		return dialect{name: "tls", spell: appendTLS, none: notFound, patience: sendmailPatience}, true
+		return dialect{name: "tls", no: mapTLS, spell: appendTLS, none: notFound, patience: sendmailPatience}, true
 	case "exim":
-		return dialect{name: "exim", spell: appendExim, none: eximNone, patience: eximPatience}, true
+		return dialect{name: "exim", no: mapExim, spell: appendExim, none: eximNone, patience: eximPatience}, true
 	case "verdict":
-		return dialect{name: "verdict", spell: appendVerdict, none: "OK none source=none", program: true}, true
+		return dialect{name: "verdict", no: mapVerdict, spell: appendVerdict, none: "OK none source=none", program: true}, true
 	}
 	return dialect{}, false
 }
@@ -164,7 +170,8 @@ func (r *Responder) ServeMap(ctx context.Context, req postfixmap.Request, reply 
 	debug := r.opt.Log.Enabled(ctx, slog.LevelDebug)
 	slot := r.recent.slot(req)
 	if a := slot.answer(req); a != nil && !debug && a.hold.Hit() {
-		return append(reply, a.line...)
+		r.answers.Add(a.cell)
+		return append(reply, a.text...)
 	}
 	in, ok := lookUp(req.Map)
 	switch {
@@ -178,6 +185,7 @@ func (r *Responder) ServeMap(ctx context.Context, req postfixmap.Request, reply 
 	}
 	d, err := nexthop.Parse(string(req.Key))
 	if err != nil {
+		r.answers.Add(cell(in.no, outcomeWithout(err)))
 		if r.silent(in) {
 			return append(reply, in.none...)
 		}
@@ -185,21 +193,37 @@ func (r *Responder) ServeMap(ctx context.Context, req postfixmap.Request, reply 
 	}
 	ruled, ok := r.engine.Cached(d)
 	if !ok {
-		ctx, cancel := context.WithTimeout(fairqueue.WithClient(ctx, req.Client), in.deadline(r.opt.Deadline))
-		ruled = r.engine.Rule(ctx, d)
-		cancel()
-		r.about(d, ruled)
-		return r.append(reply, in, d, ruled)
+		return r.cold(fairqueue.WithClient(ctx, req.Client), in, d, reply)
 	}
+	r.answers.ruled(in.no, ruled)
 	if debug {
 		r.logHit(ctx, req.Map, d, ruled.Verdict)
 	}
 	if !r.about(d, ruled) && slot.again() {
 		if hold := r.engine.Hold(d); hold != nil {
-			slot.keep(req, hold, r.reply(in, d, hold.Ruled()))
+			slot.keep(req, hold, r.line(in, d, hold.Ruled()))
 		}
 	}
 	return r.append(reply, in, d, ruled)
+}
+
+// cold answers a question whose verdict has to be waited for.
+func (r *Responder) cold(ctx context.Context, in dialect, d nexthop.Destination, reply []byte) []byte {
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, in.deadline(r.opt.Deadline))
+	defer cancel()
+	ruled := r.engine.Rule(ctx, d)
+	if r.opt.Cold != nil {
+		r.opt.Cold(time.Since(began))
+	}
+	r.answers.ruled(in.no, ruled)
+	r.about(d, ruled)
+	return r.append(reply, in, d, ruled)
+}
+
+// line is an answer to be kept.
+func (r *Responder) line(in dialect, d nexthop.Destination, ruled engine.Ruled) line {
+	return line{r.reply(in, d, ruled), cell(in.no, outcomeOf(ruled.Verdict))}
 }
 
 // silent reports whether the asker is told of no policy, whatever holds.
@@ -221,6 +245,7 @@ func (r *Responder) logHit(ctx context.Context, mapName []byte, d nexthop.Destin
 }
 
 func (r *Responder) unknownMap(name string, reply []byte) []byte {
+	r.answers.Add(cell(mapUnknown, outcomeRefused))
 	r.strange.Do(func() {
 		r.opt.Log.Error("a client asks for a map that does not exist", "map", name, "maps", maps)
 	})
@@ -269,6 +294,7 @@ func NothingApplies(key string, err error) *explain.Report {
 func (r *Responder) report(ctx context.Context, key string, reply []byte) []byte {
 	d, err := nexthop.Parse(key)
 	if err != nil {
+		r.answers.Add(cell(mapJSON, outcomeWithout(err)))
 		return dialect{none: notFound}.noDestination(err, reply)
 	}
 	known, cancel := context.WithTimeout(ctx, r.opt.Deadline)
@@ -279,9 +305,11 @@ func (r *Responder) report(ctx context.Context, key string, reply []byte) []byte
 	defer cancel()
 	client := fairqueue.Client(ctx)
 	if r.reports.Enter(turn, client) != nil {
+		r.answers.Add(cell(mapJSON, outcomeRefused))
 		return postfixmap.AppendTemp(reply, "too many reports are being written; ask again")
 	}
 	defer r.reports.Leave(client)
+	r.answers.ruled(mapJSON, x.InForce)
 	start := time.Now()
 	data, err := marshal(r.Report(x))
 	rest(ctx, time.Since(start))

@@ -128,36 +128,48 @@ func (r *Responder) about(d nexthop.Destination, ruled engine.Ruled) bool {
 // transport answers one question of transport_maps. That there is no promise is kept
 // with the question, as long as the verdict holds.
 func (r *Responder) transport(ctx context.Context, req postfixmap.Request, slot place, reply []byte) []byte {
-	if r.opt.Implicit == nil {
+	d, use := r.elsewhere(ctx, req, slot)
+	if !use {
+		r.answers.Add(cell(mapTransport, outcomeNone))
 		return postfixmap.AppendNotFound(reply)
+	}
+	r.answers.Add(cell(mapTransport, outcomeImplicit))
+	return r.appendTransport(reply, d)
+}
+
+// elsewhere reports whether mail for the domain of a question goes to the port of implicit
+// TLS. It is not said in observe mode.
+func (r *Responder) elsewhere(ctx context.Context, req postfixmap.Request, slot place) (d nexthop.Destination, use bool) {
+	if r.opt.Implicit == nil {
+		return d, false
 	}
 	d, ok := recipient(req.Key)
 	if !ok {
-		return postfixmap.AppendNotFound(reply)
+		return d, false
 	}
 	ruled, ok := r.engine.Cached(d)
 	if !ok {
 		r.warm(fairqueue.WithClient(ctx, req.Client), d)
-		return postfixmap.AppendNotFound(reply)
+		return d, false
 	}
 	if !promised(ruled) {
 		if slot.again() {
 			if hold := r.engine.Hold(d); hold != nil && !promised(hold.Ruled()) {
-				slot.keep(req, hold, notFound)
+				slot.keep(req, hold, line{notFound, cell(mapTransport, outcomeNone)})
 			}
 		}
-		return postfixmap.AppendNotFound(reply)
+		return d, false
 	}
 	if !r.usable(d, ruled) || r.opt.Observe {
-		return postfixmap.AppendNotFound(reply)
+		return d, false
 	}
 	if _, ok := r.opt.Implicit.turn(d.Name, time.Now()); ok {
-		return postfixmap.AppendNotFound(reply)
+		return d, false
 	}
 	if r.opt.Log.Enabled(ctx, slog.LevelDebug) {
 		r.logHit(ctx, req.Map, d, ruled.Verdict)
 	}
-	return r.appendTransport(reply, d)
+	return d, true
 }
 
 // appendTransport writes the way to the port of implicit TLS: by MX, since the name has

@@ -86,15 +86,17 @@ type Store struct {
 
 	said map[string]bool // domains whose record was said to be unreadable
 
-	refused, evicted, failures, damaged, ignored, historyLost atomic.Uint64
+	refused, evicted, writes, failures, damaged, ignored, historyLost atomic.Uint64
 }
 
 // Stats are counters since the start, and sizes now.
 type Stats struct {
 	Waiting  int    // changes that are not on disk
 	Octets   int    // their memory, about
+	Pins     int    // hosts that are pinned, ended pins too
 	Refused  uint64 // changes not taken because that was too much
 	Evicted  uint64 // changes forgotten because that was too much
+	Writes   uint64 // transactions that were written
 	Failures uint64 // writes that failed
 	Damaged  uint64 // times that the file was found damaged
 	Ignored  uint64 // domains whose record could not be read
@@ -539,6 +541,7 @@ func (s *Store) Stats() Stats {
 	return Stats{
 		Waiting: len(s.pending) + len(s.writing), Octets: s.cost,
 		Refused: s.refused.Load(), Evicted: s.evicted.Load(),
+		Pins: len(s.pins.known), Writes: s.writes.Load(),
 		Failures: s.failures.Load(), Damaged: s.damaged.Load(), Ignored: s.ignored.Load(),
 		Durable: s.path != "" && !s.failing,
 	}

@@ -74,7 +74,9 @@ func (s *Store) flush() error {
 	var err error
 	f := s.file.Load()
 	if len(batch) > 0 || len(pinned) > 0 || !noted.Empty() || repair != nil || !clean.empty() || f == nil || f.readOnly || s.aside != "" {
-		err = s.commit(changes{batch, pinned, noted, clean}, repair)
+		if err = s.commit(changes{batch, pinned, noted, clean}, repair); err == nil {
+			s.writes.Add(1)
+		}
 	}
 
 	s.mu.Lock()

@@ -1,0 +1,68 @@
+package daemon
+
+import (
+	"sync"
+
+	"tlsverdict/internal/metrics"
+	"tlsverdict/internal/probe"
+)
+
+// totals adds up what the stacks of all configurations have counted, so that no counter
+// falls at a reload.
+type totals struct {
+	mu sync.Mutex
+	// retiring are stacks that may still count, past is what those before them have counted.
+	retiring map[*Stack]bool
+	past     metrics.Totals
+}
+
+// retire takes note that a stack has a successor.
+func (t *totals) retire(s *Stack) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.retiring == nil {
+		t.retiring = make(map[*Stack]bool)
+	}
+	t.retiring[s] = true
+}
+
+// close takes note that a stack counts no more.
+func (t *totals) close(s *Stack) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.past = s.totals().Plus(t.past)
+	delete(t.retiring, s)
+}
+
+// with returns the sum of everything, with what the stack in force keeps now.
+func (t *totals) with(current *Stack) metrics.Totals {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	sum := t.past
+	for s := range t.retiring {
+		sum = s.totals().Plus(sum)
+	}
+	return current.totals().Plus(sum)
+}
+
+// totals is what a stack has counted.
+func (s *Stack) totals() metrics.Totals {
+	t := metrics.Totals{
+		Answers: s.Responder.Answers(), Engine: s.Engine.Stats(), Resolve: s.Resolver.Stats(), Fetches: s.fetches(),
+	}
+	if s.ports != nil {
+		t.Probes = s.ports.prober.Stats()
+	}
+	if b := s.banners; b != nil {
+		t.Probes, t.Pins = both(t.Probes, b.prober.Stats()), b.learner.Stats()
+	}
+	return t
+}
+
+// both adds the counters of two probers.
+func both(a, b probe.Stats) probe.Stats {
+	return probe.Stats{
+		Probes: a.Probes + b.Probes, Good: a.Good + b.Good, Refused: a.Refused + b.Refused,
+		Targets: a.Targets + b.Targets, Running: a.Running + b.Running,
+	}
+}
