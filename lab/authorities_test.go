@@ -66,7 +66,7 @@ func template(name string) *x509.Certificate {
 }
 
 // certificate makes what a mail host presents; kind is one of trusted, wildcard,
-// self-signed, misnamed and private, as testdata/internet.txtar explains them.
+// self-signed, misnamed, expired and private, as testdata/internet.txtar explains them.
 func (a authorities) certificate(kind, name string) (tls.Certificate, error) {
 	switch kind {
 	case "trusted":
@@ -76,6 +76,8 @@ func (a authorities) certificate(kind, name string) (tls.Certificate, error) {
 		return a.trusted.issue("*." + parent)
 	case "misnamed":
 		return a.trusted.issue("misnamed.invalid")
+	case "expired":
+		return a.trusted.until(name, time.Now().Add(-24*time.Hour))
 	case "private":
 		c, err := a.private.issue(name)
 		c.Certificate = append(c.Certificate, a.private.certificate.Raw)
@@ -89,11 +91,17 @@ func (a authorities) certificate(kind, name string) (tls.Certificate, error) {
 // issue makes a key and a certificate for one name. The zero authority issues
 // self-signed ones.
 func (a authority) issue(name string) (tls.Certificate, error) {
+	return a.until(name, template(name).NotAfter)
+}
+
+// until does, with the end that the certificate is to have.
+func (a authority) until(name string, end time.Time) (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return tls.Certificate{}, err
 	}
 	t := template(name)
+	t.NotAfter = end
 	if a.certificate == nil {
 		a = authority{t, key}
 	}
@@ -113,7 +121,7 @@ func TestCertificates(t *testing.T) {
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(ca.trusted.certificate)
-	for kind, valid := range map[string]bool{"trusted": true, "wildcard": true, "misnamed": false, "private": false, "self-signed": false} {
+	for kind, valid := range map[string]bool{"trusted": true, "wildcard": true, "misnamed": false, "expired": false, "private": false, "self-signed": false} {
 		c, err := ca.certificate(kind, "mx.example")
 		if err != nil {
 			t.Fatal(kind, err)

@@ -127,6 +127,7 @@ func (b box) programSetups() []setup {
 	if b.version() != "3.7" {
 		all = append(all, setup{name: "lint", resolver: local, here: validates, dnssec: "validate", dane: "native", acts: (*lab).linted})
 		all = append(all, setup{name: "tlsrpt", resolver: local, here: validates, dnssec: "validate", dane: "native", tlsrpt: true, acts: (*lab).reported})
+		all = append(all, setup{name: "tlsrpt-may", resolver: local, here: validates, dnssec: "validate", dane: "native", tlsrpt: true, more: "report_level = \"may\"\n", acts: (*lab).reported})
 	}
 	return all
 }
