@@ -115,7 +115,7 @@ func (i Impact) Showing(ctx context.Context, domains []string, tell func(domain 
 	if err != nil {
 		return err
 	}
-	v := visitor{cfg, through, r, f.Roots, log}
+	v := visitor{cfg, through, r, f.Roots, log, new(probe.Visits)}
 	s := &showing{visitor: v, hello: v.helo(ctx), known: make(map[string]func() impact.Shown)}
 	return each(ctx, domains, func(ctx context.Context, domain string) func() error {
 		hosts := s.domain(ctx, domain)

@@ -20,6 +20,7 @@ import (
 	"tlsverdict/internal/metrics"
 	"tlsverdict/internal/nexthop"
 	"tlsverdict/internal/postfix"
+	"tlsverdict/internal/probe"
 	"tlsverdict/internal/resolve"
 	"tlsverdict/internal/resolve/dnssec"
 	"tlsverdict/internal/socketmapd"
@@ -116,7 +117,7 @@ func NewStack(cfg *config.Config, st *store.Store, through Network, log *slog.Lo
 		g.Own = newOwner(cfg.Signals.Implicit.Own, through.machine(), log).own
 	}
 	mta := newMTA(cfg, through, log)
-	visits := visitor{cfg, through, resolver, fetcher.Roots, log}
+	visits := visitor{cfg, through, resolver, fetcher.Roots, log, new(probe.Visits)}
 	learning := newBanners(visits, st, s.fleet)
 	st.KeepHistory(cfg.Store.History)
 	seen := chronicle{st, log}

@@ -60,5 +60,5 @@ func surveyed(ctx context.Context, cfg *config.Config, through Network, use func
 		Policy: f.Look,
 		RRType: uint16(cfg.Signals.RRType),
 	}
-	return lint.Check(use(s, visitor{cfg, through, r, f.Roots, log})), nil
+	return lint.Check(use(s, visitor{cfg, through, r, f.Roots, log, new(probe.Visits)})), nil
 }

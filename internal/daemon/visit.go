@@ -22,6 +22,8 @@ type visitor struct {
 	resolver *resolve.Resolver
 	roots    *x509.CertPool
 	log      *slog.Logger
+	// visits are of all ports: it is the address that must not be visited too often.
+	visits *probe.Visits
 }
 
 // helloTime is how long the first visit waits to learn the name of this host.
@@ -53,6 +55,6 @@ func (v visitor) client(port uint16) *probe.Client {
 	}
 	return &probe.Client{
 		Facts: g.Facts, Guard: fetch.Guardian(v.cfg.MTASTS.AllowNetworks, port), Own: own, Roots: v.roots,
-		Hello: v.cfg.Probe.Helo, Source: v.cfg.Probe.Source, DialContext: v.through.DialMail,
+		Visits: v.visits, Hello: v.cfg.Probe.Helo, Source: v.cfg.Probe.Source, DialContext: v.through.DialMail,
 	}
 }

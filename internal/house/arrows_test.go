@@ -34,7 +34,7 @@ func plan() map[string]room {
 		"internal/verdict":    {ours: []string{"internal/mtasts", "internal/nexthop", "internal/signal", "internal/tlsa"}, theirs: []string{"std"}, why: pure + ", it decides on facts"},
 		"internal/resolve":    {ours: []string{"internal/verdict", "internal/tlsa", "internal/nexthop", "internal/resolve"}, theirs: []string{"github.com/miekg/dns"}, why: "it is the only one that speaks DNS"},
 		"internal/fetch":      {ours: []string{"internal/mtasts", "internal/verdict"}, theirs: []string{"code.dny.dev/ssrf"}, why: "it fetches one policy and decides nothing"},
-		"internal/probe":      {ours: []string{"internal/nexthop", "internal/tlsa", "internal/verdict"}, theirs: []string{"std"}, why: "it connects to mail servers, and concludes nothing for a domain"},
+		"internal/probe":      {ours: []string{"internal/nexthop", "internal/tlsa", "internal/verdict"}, theirs: []string{"golang.org/x/net/publicsuffix"}, why: "it connects to mail servers, and concludes nothing for a domain"},
 		"internal/history":    {ours: []string{"internal/verdict"}, theirs: []string{"golang.org/x/net/publicsuffix"}, why: pure + ", it keeps what became of verdicts"},
 		"internal/store":      {ours: []string{"internal/history", "internal/mtasts", "internal/signal", "internal/verdict"}, theirs: []string{"go.etcd.io/bbolt"}, why: "it keeps what it is given"},
 		"internal/fleet":      {ours: []string{"internal/mtasts", "internal/nexthop", "internal/signal"}, theirs: []string{"github.com/redis/rueidis"}, why: "it carries what others learned, and decides only what may be taken"},

@@ -59,9 +59,11 @@ type Client struct {
 	// before it is called.
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
 
-	mu sync.Mutex
-	// visits are the times of the last connections.
-	visits map[netip.Prefix]time.Time
+	// Visits are shared with other clients, so that an address is visited by one of them at a
+	// time; nil: with none.
+	Visits *Visits
+
+	own sync.Once
 }
 
 // Probe probes a host once, within about a minute and the bounds of ctx.
@@ -155,7 +157,7 @@ func (c *Client) dial(ctx context.Context, to netip.AddrPort) (net.Conn, error) 
 	if c.Own != nil && c.Own(to.Addr()) {
 		return nil, fmt.Errorf("%w: %v is this host's own", ErrRefused, to.Addr())
 	}
-	if wait := c.visit(to.Addr()); wait > 0 {
+	if wait := c.visits().visit(to.Addr(), time.Now()); wait > 0 {
 		return nil, &Error{Stage: Connect, Fault: verdict.Ours, Detail: errVisited.Error(), again: wait, cause: errVisited}
 	}
 	ctx, cancel := context.WithTimeout(ctx, connectTime)
@@ -172,6 +174,15 @@ func (c *Client) dial(ctx context.Context, to netip.AddrPort) (net.Conn, error) 
 	return conn, nil
 }
 
+func (c *Client) visits() *Visits {
+	c.own.Do(func() {
+		if c.Visits == nil {
+			c.Visits = new(Visits)
+		}
+	})
+	return c.Visits
+}
+
 // source is the address to connect from, for one of the same family.
 func (c *Client) source(to netip.Addr) net.Addr {
 	for _, from := range c.Source {
@@ -180,36 +191,6 @@ func (c *Client) source(to netip.Addr) net.Addr {
 		}
 	}
 	return nil
-}
-
-// visit notes a connection to an address. It returns how long to wait where there was one
-// a moment ago, and then notes nothing.
-func (c *Client) visit(addr netip.Addr) time.Duration {
-	bits := 32
-	if addr.Is6() {
-		bits = 64
-	}
-	network, err := addr.Prefix(bits)
-	if err != nil {
-		return 0
-	}
-	now := time.Now()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if wait := visitEvery - now.Sub(c.visits[network]); wait > 0 {
-		return wait
-	}
-	if c.visits == nil {
-		c.visits = make(map[netip.Prefix]time.Time)
-	}
-	// There are as many as connections in visitEvery.
-	for old, at := range c.visits {
-		if now.Sub(at) >= visitEvery {
-			delete(c.visits, old)
-		}
-	}
-	c.visits[network] = now
-	return 0
 }
 
 // order puts addresses in turn, IPv6 first, each once, and at most maxAddresses of them:

@@ -565,6 +565,24 @@ func TestVisits(t *testing.T) {
 	}
 }
 
+// TestVisitsAreShared: two clients, for two ports, visit one address as seldom as one does.
+func TestVisitsAreShared(t *testing.T) {
+	a := newAuthority(t)
+	p := listen(t, wrapped(&tls.Config{Certificates: []tls.Certificate{a.issue(t, "good", "smtps-mx.example.com")}}, polite()))
+	one, two := newClient(a), newClient(a)
+	one.Visits = new(Visits)
+	two.Visits = one.Visits
+	if r := one.Probe(t.Context(), p.target(Implicit)); r.Err != nil {
+		t.Fatal(r.Err)
+	}
+	if r := two.Probe(t.Context(), p.target(Implicit)); r.Err == nil || !errors.Is(r.Err, errVisited) {
+		t.Errorf("%+v", r.Err)
+	}
+	if p.visits != 1 {
+		t.Errorf("%d connections", p.visits)
+	}
+}
+
 // TestAddresses: they are tried in turn, up to a number, and the first that takes a
 // connection has to prove itself.
 func TestAddresses(t *testing.T) {
@@ -597,7 +615,7 @@ func TestAddresses(t *testing.T) {
 	if got := strings.Join(tried, " "); got != "[2001:db8::1]:26 192.0.2.1:26 192.0.2.2:26" {
 		t.Errorf("tried %s", got)
 	}
-	c.visits, reached = nil, "192.0.2.2"
+	c.Visits, reached = new(Visits), "192.0.2.2"
 	if r := c.Probe(t.Context(), Target{"smtps-mx.example.com", 26, Implicit}); r.Err != nil {
 		t.Errorf("%v", r.Err)
 	}

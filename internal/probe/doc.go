@@ -37,6 +37,9 @@
 // Prober makes probes in the background, and never on behalf of somebody who waits: Want
 // and Renew note that a host is of interest and return. At most Config.AtOnce probes are
 // under way, one begins every paceEvery at most, and maxTargets hosts are remembered.
+// Places, and turns of those that are not believed, are shared out between the registered
+// domains that the hosts are in: one with many leaves others theirs. Several clients share
+// their Visits.
 //
 //	what became of it   believed     probed again, while somebody wants it
 //	it proved itself    goodFor      after half to three quarters of that

@@ -3,6 +3,7 @@ package probe
 import (
 	"cmp"
 	"container/heap"
+	"container/list"
 	"context"
 	"fmt"
 	"log/slog"
@@ -66,11 +67,17 @@ type Prober struct {
 
 	mu    sync.RWMutex
 	known map[Target]*entry
-	// believed are the hosts that are, others the rest, each with what is due first
-	// at its top. The former go first: strangers' hosts, of which there can be many,
+	// believed are the hosts that are, with what is due first at its top; crowd has the
+	// others, by owner. The former go first: strangers' hosts, of which there can be many,
 	// must not make them wait until they are believed no longer.
-	believed, others queue
-	running          int
+	believed queue
+	crowd    crowd
+	// groups are the owners of hosts, sizes the same, the largest first.
+	groups map[string]*group
+	sizes  sizes
+	// idle are the hosts that nobody wants, in the order in which they became so.
+	idle    list.List
+	running int
 	// next is when the next probe may begin.
 	next time.Time
 	// full is when it was last said that there are too many hosts.
@@ -100,7 +107,7 @@ func New(cfg Config) *Prober {
 	}
 	cfg.Pace.Failed = cmp.Or(cfg.Pace.Failed, failedPause)
 	cfg.Pace.Longest = cmp.Or(cfg.Pace.Longest, longestPause)
-	return &Prober{cfg: cfg, wake: make(chan struct{}, 1), known: make(map[Target]*entry)}
+	return &Prober{cfg: cfg, wake: make(chan struct{}, 1), known: make(map[Target]*entry), groups: make(map[string]*group)}
 }
 
 // Good reports whether a host has proved itself lately enough to be believed. It counts
@@ -124,8 +131,8 @@ func (p *Prober) Want(targets ...Target) {
 	defer p.mu.Unlock()
 	now := time.Now()
 	for _, t := range targets {
-		if n := p.get(t, now); n != nil && n.idle {
-			n.idle = false
+		if n := p.get(t, now); n != nil && n.idle != nil {
+			p.setBusy(n)
 			p.schedule(n, later(now, n.notBefore))
 		}
 	}
@@ -161,7 +168,7 @@ func (p *Prober) State(t Target) State {
 	if n.last != nil {
 		s.Last = *n.last
 	}
-	if !n.running && !n.idle {
+	if !n.running && n.idle == nil {
 		s.Next = n.due
 	}
 	return s
@@ -288,8 +295,12 @@ type entry struct {
 	began, notBefore time.Time
 	// due is when it is looked at next: probed, or forgotten if it is idle.
 	due time.Time
-	// idle: nobody wants it, and it is not probed.
-	idle bool
+	// idle is its place in Prober.idle, nil where it is not in there: somebody wants it.
+	idle *list.Element
+	// group is its owner's, and seen its place there since stamp, when it was wanted.
+	group *group
+	seen  *list.Element
+	stamp int64
 	// running: it is being probed, and in no queue.
 	running  bool
 	failures int
@@ -338,31 +349,14 @@ func later(a, b time.Time) time.Time {
 func (p *Prober) get(t Target, now time.Time) *entry {
 	n := p.known[t]
 	if n == nil {
-		if len(p.known) >= maxTargets && !p.evict() {
+		if len(p.known) >= maxTargets && !p.evict(t) {
 			p.refuse(t, now)
 			return nil
 		}
-		n = &entry{target: t, idle: true}
-		p.known[t] = n
+		n = p.enter(t, now)
 	}
 	n.wanted.Store(now.UnixNano())
 	return n
-}
-
-// evict forgets a host that nobody wants any longer: the one that nobody has wanted for
-// longest.
-func (p *Prober) evict() bool {
-	var oldest *entry
-	for _, n := range p.others {
-		if n.idle && (oldest == nil || n.wanted.Load() < oldest.wanted.Load()) {
-			oldest = n
-		}
-	}
-	if oldest == nil {
-		return false
-	}
-	p.forget(oldest)
-	return true
 }
 
 // refuse says, once a minute, that there are too many hosts.
@@ -379,11 +373,14 @@ func (p *Prober) refuse(t Target, now time.Time) {
 func (p *Prober) schedule(n *entry, due time.Time) {
 	p.unschedule(n)
 	n.due = due
-	n.in = &p.others
-	if n.last != nil && n.last.Err == nil && !n.idle {
+	n.in = &n.group.waiting
+	if n.last != nil && n.last.Err == nil && n.idle == nil {
 		n.in = &p.believed
 	}
 	heap.Push(n.in, n)
+	if n.in != &p.believed {
+		p.settle(n.group)
+	}
 	select {
 	case p.wake <- struct{}{}:
 	default:
@@ -394,12 +391,8 @@ func (p *Prober) unschedule(n *entry) {
 	if n.in != nil {
 		heap.Remove(n.in, n.place)
 		n.in = nil
+		p.settle(n.group)
 	}
-}
-
-func (p *Prober) forget(n *entry) {
-	p.unschedule(n)
-	delete(p.known, n.target)
 }
 
 // take returns the host to be probed now, or how long to wait for one. What nobody wants
@@ -407,36 +400,53 @@ func (p *Prober) forget(n *entry) {
 func (p *Prober) take() (*entry, time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	const long = time.Hour
 	now := time.Now()
-	wait := long
-	for _, q := range []*queue{&p.believed, &p.others} {
-		for len(*q) > 0 {
-			n := (*q)[0]
-			if left := n.due.Sub(now); left > 0 {
-				wait = min(wait, left)
-				break
-			}
-			if n.idle {
-				p.forget(n)
-				continue
-			}
-			if !n.began.IsZero() && n.wanted.Load() <= n.began.UnixNano() {
-				p.rest(n, now)
-				continue
-			}
-			if p.running >= p.cfg.AtOnce {
-				return nil, long // who ends wakes
-			}
-			if left := p.next.Sub(now); left > 0 {
-				return nil, left
-			}
+	for {
+		n, wait := p.first(now)
+		switch {
+		case n == nil:
+			return nil, wait
+		case n.idle != nil:
+			p.forget(n)
+		case !n.began.IsZero() && n.wanted.Load() <= n.began.UnixNano():
+			p.rest(n, now)
+		case p.running >= p.cfg.AtOnce:
+			return nil, long // who ends wakes
+		case p.next.After(now):
+			return nil, p.next.Sub(now)
+		default:
 			p.next = now.Add(paceEvery)
+			if n.in == &n.group.waiting {
+				n.group.served = now
+			}
 			p.unschedule(n)
 			n.running, n.began = true, now
 			p.running++
 			return n, 0
 		}
+	}
+}
+
+// long is a wait for something that wakes.
+const long = time.Hour
+
+// first is what is due first, of those that are believed if there is one, or how long it
+// is until something is.
+func (p *Prober) first(now time.Time) (n *entry, wait time.Duration) {
+	var heads []*entry
+	if len(p.believed) > 0 {
+		heads = append(heads, p.believed[0])
+	}
+	if len(p.crowd) > 0 {
+		heads = append(heads, p.crowd[0].waiting[0])
+	}
+	wait = long
+	for _, n := range heads {
+		left := n.due.Sub(now)
+		if left <= 0 {
+			return n, 0
+		}
+		wait = min(wait, left)
 	}
 	return nil, wait
 }
@@ -444,7 +454,7 @@ func (p *Prober) take() (*entry, time.Duration) {
 // rest has an entry be forgotten later: while it is remembered that a host failed, it is
 // not probed too often, and while one is believed, it need not be probed anew.
 func (p *Prober) rest(n *entry, now time.Time) {
-	n.idle = true
+	p.setIdle(n)
 	end := n.until
 	if !now.Before(end) {
 		end = later(now, n.began.Add(p.cfg.Pace.Longest))
