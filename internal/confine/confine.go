@@ -55,6 +55,8 @@ type Needs struct {
 	Remove []string
 	// Connect are TCP ports to connect to, at any address.
 	Connect []uint16
+	// AnyPort leaves all ports to connect to: where servers tell each other's.
+	AnyPort bool
 	// Source has connections begin at a chosen address. No port can be listened on in
 	// any case but one that the kernel picks.
 	Source bool
@@ -72,7 +74,7 @@ func (a Needs) Missing(b Needs) []string {
 		}
 	}
 	for _, port := range b.Connect {
-		if !slices.Contains(a.Connect, port) {
+		if !slices.Contains(a.Connect, port) && !a.AnyPort {
 			out = append(out, fmt.Sprintf("TCP port %d", port))
 		}
 	}
@@ -125,13 +127,17 @@ func (Self) Seal(n Needs) (Held, error) {
 	}
 	// The newest whose rights were tried here: what a later one restricts may be needed.
 	config := landlock.V7
+	if n.AnyPort {
+		config.HandledAccessNet &^= ll.AccessNetConnectTCP
+		n.Connect = nil
+	}
 	if n.Abstract {
 		config.Scoped &^= ll.ScopeAbstractUnixSocket
 	}
 	if err := config.BestEffort().Restrict(rules(n)...); err != nil {
 		return Held{}, fmt.Errorf("confine: %w", err)
 	}
-	return Held{ABI: abi, Ports: abi >= portsABI}, nil
+	return Held{ABI: abi, Ports: abi >= portsABI && !n.AnyPort}, nil
 }
 
 // rules writes needs as the kernel wants them: a file has no rights of directories.

@@ -282,6 +282,20 @@ func TestSeal(t *testing.T) {
 	powerless(t, r)
 }
 
+// TestAnyPort: files are held, and ports to connect to are not.
+func TestAnyPort(t *testing.T) {
+	if kernel(t) == 0 {
+		return
+	}
+	there := port(t)
+	r := alone(t, task{Needs: Needs{Landlock: On, AnyPort: true, Connect: []uint16{1}}, Files: []string{"/etc/passwd"}, Ports: []int{there}})
+	if r.Err != "" || r.Held.Ports {
+		t.Errorf("held %+v, %s", r.Held, r.Err)
+	}
+	r.fine(t, fmt.Sprint("connect ", there))
+	r.refused(t, "read /etc/passwd")
+}
+
 // powerless: no thread of a process has capabilities left, or gets any.
 func powerless(t *testing.T, r report) {
 	t.Helper()

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"tlsverdict/internal/config"
@@ -128,6 +130,12 @@ func NeedsOf(ctx context.Context, cfg *config.Config, through Network) confine.N
 		ports = append(ports, cfg.Signals.Implicit.Port)
 	}
 	ports = append(ports, sharedPorts(&cfg.Store.Shared)...)
+	if shared := &cfg.Store.Shared; shared.On() {
+		n.Read = append(n.Read, shared.Files()...)
+		ports = append(ports, portsOf(shared.Addresses)...)
+		// Sentinels, and the nodes of a cluster, say where the others are.
+		n.AnyPort = shared.Form != config.SharedSingle
+	}
 	slices.Sort(ports)
 	n.Connect = slices.Compact(ports)
 	n.Source = len(cfg.Probe.Source) > 0
@@ -138,6 +146,18 @@ func NeedsOf(ctx context.Context, cfg *config.Config, through Network) confine.N
 		n.Write = append(n.Write, filepath.Dir(cfg.Store.Path))
 	}
 	return n
+}
+
+// portsOf returns the ports of addresses, HOST:PORT each.
+func portsOf(addresses []string) []uint16 {
+	var ports []uint16
+	for _, a := range addresses {
+		_, text, err := net.SplitHostPort(a)
+		if port, err2 := strconv.ParseUint(text, 10, 16); err == nil && err2 == nil {
+			ports = append(ports, uint16(port))
+		}
+	}
+	return ports
 }
 
 // needs is what policyd does after the start: it removes its control socket at the end,

@@ -133,6 +133,15 @@ func TestNeedsLeaveSecretsOut(t *testing.T) {
 	if got := n.Missing(confine.Needs{Read: needed}); got != nil {
 		t.Errorf("not within reach: %q", got)
 	}
+	cfg.Store.Shared = config.Shared{Addresses: []string{"redis.example:6380"}, PasswordFile: "/etc/redis/secret"}
+	n = NeedsOf(t.Context(), cfg, Network{Postfix: &postfix.Host{}})
+	if n.AnyPort || !slices.Contains(n.Connect, 6380) || n.Missing(confine.Needs{Read: []string{"/etc/redis/secret"}}) != nil {
+		t.Errorf("with a fleet: %+v", n)
+	}
+	cfg.Store.Shared.Form = config.SharedSentinel
+	if n = NeedsOf(t.Context(), cfg, Network{Postfix: &postfix.Host{}}); !n.AnyPort {
+		t.Error("the master that sentinels name cannot be reached")
+	}
 	cfg.Signals.Banner = config.Default().Signals.Prefix
 	cfg.Probe.Source = []netip.Addr{netip.MustParseAddr("192.0.2.1")}
 	if n = NeedsOf(t.Context(), cfg, Network{Postfix: &postfix.Host{}}); !slices.Contains(n.Connect, 25) || !n.Source {
