@@ -124,6 +124,7 @@ func (b box) programSetups() []setup {
 		{name: "forged", resolver: lying, dnssec: "validate", dane: "fingerprint", lies: []lie{flagged()}, more: forgetful, prints: true, acts: (*lab).forged},
 	}
 	all = append(all, table, filtered, implicit)
+	all = append(all, setup{name: "doctor", resolver: local, here: validates, dnssec: "validate", dane: "auto", alone: true, acts: (*lab).doctored})
 	if b.version() != "3.7" {
 		all = append(all, setup{name: "lint", resolver: local, here: validates, dnssec: "validate", dane: "native", acts: (*lab).linted})
 		all = append(all, setup{name: "tlsrpt", resolver: local, here: validates, dnssec: "validate", dane: "native", tlsrpt: true, acts: (*lab).reported})

@@ -112,7 +112,7 @@ func (x *examiner) anchors() doctor.Anchors {
 		return doctor.Anchors{Source: "dns.dnssec", Unused: true}
 	}
 	anchors, err := trustAnchors(x.cfg, x.through)
-	a := doctor.Anchors{Source: source, Root: anchors != nil && anchors.Covers(".")}
+	a := doctor.Anchors{Source: source, Own: x.cfg.DNS.TrustAnchors != "", Root: anchors != nil && anchors.Covers(".")}
 	if err != nil {
 		a.Problem = err.Error()
 	} else if _, err := x.machine.Stat(source); err != nil && x.cfg.DNS.TrustAnchors == "" {
@@ -151,15 +151,9 @@ func (x *examiner) roots() doctor.Roots {
 // policyd looks at the daemon.
 func (x *examiner) policyd(ctx context.Context) doctor.Policyd {
 	p := doctor.Policyd{File: x.cfg.File, Observe: x.cfg.Mode == verdict.Observe, Native: x.cfg.Postfix.DANE == config.DANENative}
-	warnings, err := Check(x.cfg)
-	if err != nil {
-		p.Problem = err.Error()
-		return p
-	}
 	for _, w := range x.cfg.Warnings(time.Now()) {
-		warnings = append(warnings, w.Error())
+		p.Warnings = append(p.Warnings, w.Error())
 	}
-	p.Warnings = warnings
 	for _, a := range x.cfg.Socketmap.Listen {
 		p.Listen = append(p.Listen, doctor.Listener{Address: a, Answer: doctor.Ask(ctx, a)})
 	}
@@ -251,7 +245,7 @@ func (x *examiner) greet(ctx context.Context, r *resolve.Resolver, host string) 
 		if err = x.greeting(ctx, netip.AddrPortFrom(addr, 25)); err == nil {
 			return doctor.Reached{Host: last.Host}
 		}
-		last.Problem = err.Error()
+		last.Problem = doctor.Reason(err)
 	}
 	return last
 }

@@ -1,7 +1,6 @@
 package doctor
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io/fs"
@@ -27,11 +26,12 @@ type Answer struct {
 	Unasked, Denied bool
 }
 
-// The question: about an address, which has no policy, so that nothing is looked up. Only
-// policyd has an object to say about it.
+// The question: about an address, to which nothing applies, so that nothing is looked up,
+// and what policyd says of it to Exim, as no other daemon does.
 const (
-	askMap = "json"
+	askMap = "exim"
 	askKey = "[192.0.2.1]"
+	answer = "level=none"
 )
 
 // place is where a program that asks stands.
@@ -67,17 +67,17 @@ func ask(ctx context.Context, dial func(context.Context) (net.Conn, error)) Answ
 	reply, err := client.Lookup(ctx, askMap, askKey)
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		return Answer{Problem: reason(err), Denied: true}
+		return Answer{Problem: Reason(err), Denied: true}
 	case err != nil:
-		return Answer{Problem: reason(err)}
-	case reply.Status == postfixmap.StatusOK && bytes.HasPrefix(reply.Data, []byte("{")) && bytes.Contains(reply.Data, []byte(`"verdict"`)):
+		return Answer{Problem: Reason(err)}
+	case reply.Status == postfixmap.StatusOK && string(reply.Data) == answer:
 		return Answer{Policyd: true}
 	}
 	return Answer{Reply: reply.Status.String()}
 }
 
-// reason is why a question failed, without the operations that it went through.
-func reason(err error) string {
+// Reason is why a connection failed, without the operations that it went through.
+func Reason(err error) string {
 	var op *net.OpError
 	if errors.As(err, &op) {
 		return op.Err.Error()

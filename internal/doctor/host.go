@@ -47,8 +47,9 @@ type Signature struct {
 type Anchors struct {
 	// Unused: nothing is validated here.
 	Unused bool
-	// Source is where they are from.
+	// Source is where they are from; Own: dns.trust_anchors names it.
 	Source string
+	Own    bool
 	// Root: they cover it.
 	Root bool
 	// Problem is why those that are meant cannot be used.
@@ -195,6 +196,9 @@ func (r *report) anchors() {
 	switch {
 	case a.Source == "" && a.Problem == "":
 		r.unseen(HostAnchors, "the trust anchors", r.Host.NoResolvers)
+	case a.Problem != "" && a.Own:
+		// policyd does not start with them.
+		r.add(Finding{Check: HostAnchors, Severity: finding.Error, Looked: a.Source, Found: a.Problem, Mend: words("name a file with the root's DS record in dns.trust_anchors, or leave it out; then restart policyd")})
 	case a.Problem != "":
 		r.wrong(HostAnchors, a.Source, a.Problem, renew)
 	case a.Unused:

@@ -319,7 +319,7 @@ func (r *report) postfixMap(i *Instance, t *Transport) opinion {
 		return r.fault(PostfixMap, what, policyMaps+" asks "+t.Settings[policyMaps]+", and not policyd", set(i, t, policyMaps, replaced(t, nil, r.table(mapName(i)))))
 	case ours.Proxied && !ours.Allowed:
 		return r.fault(PostfixMap, what+", proxy_read_maps", "proxymap(8) may not read "+ours.Item+": proxy_read_maps does not have it",
-			"postconf -e "+quote("proxy_read_maps = "+strings.TrimPrefix(ours.Item+" "+t.Settings["proxy_read_maps"], " "))+" && postfix reload")
+			"postconf -e "+quote("proxy_read_maps = "+strings.TrimSpace(ours.Item+" "+t.Settings["proxy_read_maps"]))+" && postfix reload")
 	case ours == &t.Tables[0]:
 		return fine(what, ours.Item)
 	}
