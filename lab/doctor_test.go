@@ -3,7 +3,6 @@ package lab
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -73,20 +72,21 @@ func (l *lab) healthy() []string {
 // doctored has policyd doctor look at a healthy machine, and at each ailment.
 func (l *lab) doctored(t *testing.T) {
 	all, status := l.examine(t)
-	if got := faults(all); !slices.Equal(distinct(got), l.healthy()) || status != 0 {
+	if got := faults(all); !slices.Equal(distinct(got), distinct(l.healthy())) || status != 0 {
 		t.Errorf("a healthy machine: %q, exit status %d", got, status)
 		for _, f := range all {
 			t.Logf("%+v", f)
 		}
 	}
-	l.shell0(t, "rm -rf /var/tmp/kept; mkdir -p /var/tmp/kept; cp -a --parents /etc /var/spool/postfix/etc /var/lib/tlsverdict /var/tmp/kept/ 2>/dev/null; :")
+	l.fromOutside(t)
+	l.sh(t, "rm -rf /var/tmp/kept; mkdir -p /var/tmp/kept; cp -a --parents /etc /var/spool/postfix/etc /var/lib/tlsverdict /var/tmp/kept/ 2>/dev/null; :")
 	for _, a := range l.ailments() {
 		if a.only != "" && a.only != l.version() {
 			continue
 		}
 		t.Run(a.name, func(t *testing.T) {
 			l.ails(t, a)
-			l.shell0(t, "cp -a /var/tmp/kept/etc /; cp -a /var/tmp/kept/var /")
+			l.sh(t, "cp -a /var/tmp/kept/etc /; cp -a /var/tmp/kept/var /")
 		})
 	}
 }
@@ -99,7 +99,7 @@ func distinct(list []string) []string {
 
 // ails breaks the machine, and mends it by what policyd doctor says.
 func (l *lab) ails(t *testing.T, a ailment) {
-	l.shell0(t, a.breaks)
+	l.sh(t, a.breaks)
 	all, status := l.examine(t, a.flags...)
 	i := slices.IndexFunc(all, func(f examined) bool { return f.Severity+" "+f.Check == a.finds })
 	if i < 0 {
@@ -122,17 +122,17 @@ func (l *lab) ails(t *testing.T, a ailment) {
 		t.Errorf("what was looked at, or why it matters, is missing: %+v", f)
 	}
 	if a.stays {
-		l.shell0(t, a.cure)
+		l.sh(t, a.cure)
 		return
 	}
 	if f.Mend == "" {
 		t.Fatal("nothing mends it")
 	}
-	l.shell0(t, a.cure)
+	l.sh(t, a.cure)
 	if f.In != "" {
-		l.shell0(t, fmt.Sprintf("printf '%%s\\n' %s >>%s", shellWord(f.Mend), f.In))
+		l.sh(t, fmt.Sprintf("printf '%%s\\n' %s >>%s", shellWord(f.Mend), f.In))
 	} else {
-		l.shell0(t, f.Mend)
+		l.sh(t, f.Mend)
 	}
 	all, _ = l.examine(t, a.flags...)
 	if got := faults(all); slices.Contains(got, a.finds) && !slices.Contains(l.healthy(), a.finds) {
@@ -142,8 +142,8 @@ func (l *lab) ails(t *testing.T, a ailment) {
 
 func shellWord(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }
 
-// shell0 runs a script on the machine, which must succeed.
-func (l *lab) shell0(t *testing.T, script string) {
+// sh runs a script on the machine, which must succeed.
+func (l *lab) sh(t *testing.T, script string) {
 	t.Helper()
 	if script == "" {
 		return
@@ -245,10 +245,7 @@ func (l *lab) fromOutside(t *testing.T) {
 	if err := json.Unmarshal(out, &result); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	if got := distinct(faults(result.Findings)); !slices.Equal(got, l.healthy()) {
+	if got := distinct(faults(result.Findings)); !slices.Equal(got, distinct(l.healthy())) {
 		t.Errorf("from outside: %q", got)
-	}
-	if _, err := os.Stat(l.root); err != nil {
-		t.Error(err)
 	}
 }

@@ -169,7 +169,7 @@ func (x *examiner) store(ctx context.Context) doctor.Store {
 	}
 	s := doctor.LookAtStore(x.machine, path)
 	if u, err := peer(ctx, x.cfg.Control.Socket); err == nil {
-		s.User, s.Known = u, "(who listens at "+x.cfg.Control.Socket+")"
+		s.User, s.Known = doctor.NameUser(x.machine, u), "(who listens at "+x.cfg.Control.Socket+")"
 		return s
 	}
 	var err error

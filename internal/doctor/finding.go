@@ -53,11 +53,28 @@ func (f Finding) Kind() Kind {
 	return k
 }
 
+// Subject is whom checks are about.
+type Subject struct {
+	Name  string
+	Kinds map[Check]Kind
+}
+
+// Subjects returns every check there is, by whom they are about, in the order of a report.
+func Subjects() []Subject {
+	return []Subject{
+		{"This host", hostKinds()},
+		{"policyd", policydKinds()},
+		{"Postfix", postfixKinds()},
+		{"Exim", eximKinds()},
+		{"Sendmail", sendmailKinds()},
+	}
+}
+
 // Kinds returns every check there is.
 func Kinds() map[Check]Kind {
 	all := make(map[Check]Kind)
-	for _, some := range []map[Check]Kind{hostKinds(), policydKinds(), postfixKinds(), eximKinds(), sendmailKinds()} {
-		maps.Copy(all, some)
+	for _, s := range Subjects() {
+		maps.Copy(all, s.Kinds)
 	}
 	return all
 }

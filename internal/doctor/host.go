@@ -91,6 +91,7 @@ const (
 	HostAnchors  Check = "trust-anchors"
 	HostRoots    Check = "ca-roots"
 	HostPort25   Check = "port-25"
+	HostMTA      Check = "mail-server"
 )
 
 func hostKinds() map[Check]Kind {
@@ -123,6 +124,12 @@ func hostKinds() map[Check]Kind {
 			Mend:     "`apt install ca-certificates`",
 			Cite:     "RFC 8461 §3.3",
 		},
+		HostMTA: {
+			Severity: finding.Notice,
+			Title:    "there is a mail server: Postfix, Exim or Sendmail",
+			Why:      "nothing is known of the mail server that asks policyd; it may be on another host, or in a container",
+			Mend:     "`policyd doctor --root DIRECTORY` looks into a container",
+		},
 		HostPort25: {
 			Severity: finding.Error,
 			Title:    "port 25 of other hosts can be reached (with `--probe DOMAIN`)",
@@ -134,7 +141,7 @@ func hostKinds() map[Check]Kind {
 
 // host judges the ground.
 func (r *report) host() {
-	r.subject = "this host"
+	r.subject = hostSubject
 	r.resolver()
 	r.clock()
 	r.anchors()

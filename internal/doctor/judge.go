@@ -32,6 +32,12 @@ func LookAtMTAs(ctx context.Context, m program.Machine, probe Prober) MTAs {
 	return MTAs{Looked: true, Postfix: lookPostfix(ctx, m, probe), Exim: lookExim(ctx, m), Sendmail: lookSendmail(ctx, m)}
 }
 
+// Whom findings are about, beside the mail servers.
+const (
+	hostSubject    = "this host"
+	policydSubject = "policyd"
+)
+
 // report is a list of findings being written.
 type report struct {
 	*Evidence
@@ -49,7 +55,24 @@ func Judge(e Evidence) []Finding {
 	r.postfix()
 	r.exim()
 	r.sendmail()
+	r.mailServer()
 	return order(r.findings)
+}
+
+// mailServer says so where there is none.
+func (r *report) mailServer() {
+	for _, f := range r.findings {
+		if f.Subject != hostSubject && f.Subject != policydSubject {
+			return
+		}
+	}
+	r.subject = hostSubject
+	const looked = "postconf, exim4, exim, sendmail"
+	if !r.MTAs.Looked {
+		r.unseen(HostMTA, looked, "they were not looked for")
+		return
+	}
+	r.wrong(HostMTA, looked, "no mail server was found on this host", words("policyd doctor --root DIRECTORY looks into a container"))
 }
 
 // well adds a finding that something is in order: looked at is what, found what stands

@@ -97,7 +97,7 @@ func TestWell(t *testing.T) {
 	}
 	for check := range Kinds() {
 		other := strings.HasPrefix(string(check), "exim") || strings.HasPrefix(string(check), "sendmail")
-		if check != HostPort25 && check != PostfixAsked && !other && !slices.Contains(seen, check) {
+		if check != HostPort25 && check != HostMTA && check != PostfixAsked && !other && !slices.Contains(seen, check) {
 			t.Errorf("%s says nothing", check)
 		}
 	}
@@ -158,6 +158,7 @@ func TestJudge(t *testing.T) {
 		{"unknown user", func(e *Evidence) { e.Policyd.Store.NoUser = "nobody says so" }, "unknown store: nobody says so", ""},
 		{"unreadable", func(e *Evidence) { e.Policyd.Store.Problem = "permission denied" }, "unknown store: permission denied", ""},
 
+		{"no mail server", func(e *Evidence) { e.MTAs = MTAs{Looked: true} }, "notice mail-server: no mail server was found", "# policyd doctor --root"},
 		{"not asked", func(e *Evidence) { e.MTAs.Postfix = Postfix{Unseen: "postconf fails"} }, "unknown postfix-asked: postconf fails", ""},
 		{"no smtp", func(e *Evidence) { e.MTAs.Postfix.Instances[0].Transports = nil }, "unknown postfix-asked: master.cf has no service", ""},
 		{"no map", func(e *Evidence) { e.maps(); e.setting("smtp_tls_policy_maps", "") }, "error postfix-map: smtp_tls_policy_maps is empty", "postconf -e 'smtp_tls_policy_maps = socketmap:inet:127.0.0.1:8461:postfix-tlsrpt'" + reload},

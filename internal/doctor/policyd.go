@@ -125,7 +125,7 @@ func policydKinds() map[Check]Kind {
 // policyd judges it.
 func (r *report) policyd() {
 	p := &r.Policyd
-	r.subject = "policyd"
+	r.subject = policydSubject
 	name := p.File
 	if name == "" {
 		name = "the built-in defaults"

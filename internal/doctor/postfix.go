@@ -3,7 +3,6 @@ package doctor
 import (
 	"context"
 	"net/netip"
-	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -292,43 +291,3 @@ func inside(err error, root string) string {
 
 // user finds a user of the machine, with all groups.
 func (l *postfixLooker) user(name string) (User, error) { return FindUser(l.Machine, name) }
-
-// FindUser looks a user up in a machine's own files. An error is os.ErrNotExist where there
-// is none.
-func FindUser(m program.Machine, name string) (User, error) {
-	passwd, err := m.ReadFile("/etc/passwd")
-	if err != nil {
-		return User{}, err
-	}
-	u := User{Name: name}
-	found := false
-	for line := range strings.Lines(string(passwd)) {
-		f := strings.Split(strings.TrimSpace(line), ":")
-		if len(f) < 4 || f[0] != name {
-			continue
-		}
-		id, ok := number(f[2])
-		group, ok2 := number(f[3])
-		if ok && ok2 {
-			u.ID, u.Groups, found = id, []uint32{group}, true
-			break
-		}
-	}
-	if !found {
-		return User{}, &os.PathError{Op: "the user " + name, Path: "/etc/passwd", Err: os.ErrNotExist}
-	}
-	groups, err := m.ReadFile("/etc/group")
-	if err != nil {
-		return User{}, err
-	}
-	for line := range strings.Lines(string(groups)) {
-		f := strings.Split(strings.TrimSpace(line), ":")
-		if len(f) < 4 || !slices.Contains(strings.Split(f[3], ","), name) {
-			continue
-		}
-		if id, ok := number(f[2]); ok && !slices.Contains(u.Groups, id) {
-			u.Groups = append(u.Groups, id)
-		}
-	}
-	return u, nil
-}

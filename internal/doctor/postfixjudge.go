@@ -48,7 +48,7 @@ func postfixKinds() map[Check]Kind {
 		},
 		PostfixDialect: {
 			Severity: finding.Error, Title: "the map is one that this version of Postfix understands, and has all that it does",
-			Why:  "below 3.10 Postfix defers mail to domains with MTA-STS, since it cannot parse the attributes for reports; from then on it reports nothing without them",
+			Why:  "below 3.10 Postfix cannot parse the attributes for reports, and defers mail to domains with MTA-STS; from then on it reports nothing without them",
 			Mend: "`postconf -e 'smtp_tls_policy_maps = socketmap:inet:127.0.0.1:8461:postfix'`, from 3.10 on `:postfix-tlsrpt`",
 			Cite: "RFC 8460 §4.3",
 		},
@@ -71,7 +71,7 @@ func postfixKinds() map[Check]Kind {
 		},
 		PostfixInsecureMX: {
 			Severity: finding.Warning, Title: "DANE holds for hosts behind unsigned MX records",
-			Why:  "before 3.6.17, 3.7.13, 3.8.8 and 3.9.2 Postfix passes their TLSA records over unless the level of main.cf is dane",
+			Why:  "the TLSA records of hosts behind unsigned MX records are passed over: by itself Postfix heeds them from 3.6.17, 3.7.13, 3.8.8 and 3.9.2 on, or while the level of main.cf is dane",
 			Mend: "`postconf -e 'smtp_tls_dane_insecure_mx_policy = dane'`",
 			Cite: "RFC 7672 §2.2.1",
 		},
@@ -82,7 +82,7 @@ func postfixKinds() map[Check]Kind {
 		},
 		PostfixLevel: {
 			Severity: finding.Warning, Title: "mail to domains without a verdict uses TLS where it can",
-			Why:  "to them it goes out in clear text, also where the other side offers TLS",
+			Why:  "mail to domains without a verdict goes out in clear text, also where the other side offers TLS",
 			Mend: "`postconf -e 'smtp_tls_security_level = may'`",
 		},
 		PostfixProtocols: {

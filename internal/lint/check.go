@@ -44,7 +44,7 @@ func Check(e Evidence) []Finding {
 
 // say adds a finding with its usual severity.
 func (r *report) say(c Code, subject, format string, args ...any) {
-	r.add(kinds()[c].Severity, c, subject, format, args...)
+	r.add(Kinds()[c].Severity, c, subject, format, args...)
 }
 
 func (r *report) add(s Severity, c Code, subject, format string, args ...any) {
@@ -54,7 +54,7 @@ func (r *report) add(s Severity, c Code, subject, format string, args ...any) {
 // fails adds a finding about a lookup that failed. Where the fault is not the domain's,
 // nothing is known of it.
 func (r *report) fails(c Code, subject string, f *verdict.Failure, detail string) {
-	severity := kinds()[c].Severity
+	severity := Kinds()[c].Severity
 	if f.Fault != verdict.Remote {
 		severity = Unknown
 	}

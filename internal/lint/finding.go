@@ -53,7 +53,7 @@ type Kind struct {
 // Kind returns what the findings of this code have in common. It panics for a code
 // that does not exist.
 func (f Finding) Kind() Kind {
-	k, ok := kinds()[f.Code]
+	k, ok := Kinds()[f.Code]
 	if !ok {
 		panic("lint: no such code: " + string(f.Code))
 	}

@@ -68,8 +68,8 @@ const (
 	CertOK          Code = "certificate-ok"
 )
 
-// kinds says what each code means. It is a function since it must not change.
-func kinds() map[Code]Kind {
+// Kinds says what each code means. It is a function since it must not change.
+func Kinds() map[Code]Kind {
 	all := make(map[Code]Kind)
 	for _, part := range []map[Code]Kind{kindsOfDNS(), kindsOfTLSA(), kindsOfSTS(), kindsOfSignals(), kindsOfHosts()} {
 		for code, k := range part {

@@ -433,8 +433,8 @@ func TestBrokenLink(t *testing.T) {
 
 // TestKinds: every code has words, and a fault says how to mend it.
 func TestKinds(t *testing.T) {
-	for _, code := range slices.Sorted(maps.Keys(kinds())) {
-		k := kinds()[code]
+	for _, code := range slices.Sorted(maps.Keys(Kinds())) {
+		k := Kinds()[code]
 		if k.Title == "" || strings.HasSuffix(k.Title, ".") {
 			t.Errorf("%s: title %q", code, k.Title)
 		}
