@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -161,18 +160,6 @@ func (b *tab) hear(event any) {
 func find[T any](b *tab, expression string) T {
 	b.t.Helper()
 	return do(b, chromedp.Evaluate[T](expression))
-}
-
-// shoot writes what there is to see, if that is wanted.
-func (b *tab) shoot(name string) {
-	b.t.Helper()
-	if *shots == "" {
-		return
-	}
-	png := do(b, chromedp.FullScreenshot(100))
-	if err := os.WriteFile(filepath.Join(*shots, name+".png"), png, 0o644); err != nil {
-		b.t.Fatal(err)
-	}
 }
 
 // quiet fails the test where the browser complained, or asked anybody else.

@@ -4,6 +4,7 @@
 //	make browser                        # installs Debian's chromium
 //	TLSVERDICT_BROWSER=1 go test -v ./browser/
 //	TLSVERDICT_BROWSER=1 go test ./browser/ -shots DIR     # writes what it saw as PNG files
+//	TLSVERDICT_BROWSER=1 go test ./browser/ -run TestPictures -update    # the pictures of docs/status.md
 //
 // Two things are looked at: a policyd process that works on the signed internet of
 // package world, which is reached through loopback; and the page of a snapshot that has

@@ -2,7 +2,6 @@ package browser
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"log/slog"
 	"net/http/httptest"
@@ -17,8 +16,6 @@ import (
 	"tlsverdict/internal/status"
 )
 
-var shots = flag.String("shots", "", "a directory into which screenshots are written")
-
 // called reports whether these tests are wanted.
 func called() bool { return os.Getenv("TLSVERDICT_BROWSER") != "" }
 
@@ -27,14 +24,11 @@ const hostile = `<script>alert(1)</script><img src=x onerror=alert(2)>"'&{{.}}`
 // serve serves a page as policyd does.
 func serve(t *testing.T, s status.Snapshot, report *explain.Report) (origin string) {
 	t.Helper()
-	handler, err := status.New(status.Options{
+	handler := status.New(status.Options{
 		Snapshot: func() status.Snapshot { return s },
 		Explain:  func(context.Context, string) (*explain.Report, error) { return report, nil },
 		Log:      slog.New(slog.DiscardHandler),
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	server := httptest.NewServer(httpd.New(httpd.Config{Handler: handler, Log: slog.New(slog.DiscardHandler)}))
 	t.Cleanup(server.Close)
 	return server.URL

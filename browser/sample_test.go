@@ -24,6 +24,7 @@ func young() status.Snapshot {
 		},
 		Upstreams:   []status.Upstream{{Address: "127.0.0.1:53", Answers: true, Validates: true, Checked: before(10 * time.Second)}},
 		Store:       status.Store{Durable: true},
+		Policies:    status.Policies{Checked: before(time.Second)},
 		Cache:       status.Cache{Room: 1_000_000},
 		Connections: status.Connection{Room: 4096},
 	}
@@ -72,7 +73,7 @@ func sample() status.Snapshot {
 		{Destination: "a-long-name-that-goes-on-and-on.department.of-the-institute-for-things.university-somewhere.example", Reason: "tlsa-failed", Text: "_25._tcp.mx.university-somewhere.example: TLSA lookup failed: SERVFAIL from 127.0.0.1:53", Fault: "remote", First: before(5 * time.Hour), Last: before(2 * time.Hour), Times: 64, Over: before(90 * time.Minute)},
 	}
 	s.DeferralsLeftOut = 311
-	s.Policies = status.Policies{Kept: 8_711, Expired: 59, Failing: 3, List: []status.Policy{
+	s.Policies = status.Policies{Checked: before(20 * time.Second), Kept: 8_711, Expired: 59, Failing: 3, List: []status.Policy{
 		{Domain: "gone.example", Mode: "enforce", Fetched: before(7 * 24 * time.Hour), Expires: before(-3 * time.Hour), Failures: 97, Failure: "mta-sts.gone.example: connection refused", Failed: before(6 * time.Minute)},
 		{Domain: "bank.example", Mode: "enforce", Fetched: before(6 * 24 * time.Hour), Expires: before(-26 * time.Hour), Failures: 41, Failure: "mta-sts.bank.example: the certificate has expired", Failed: before(11 * time.Minute)},
 		{Domain: "quiet.example", Mode: "testing", Fetched: before(2 * 24 * time.Hour), Expires: before(-5 * 24 * time.Hour), Failures: 1, Failure: "mta-sts.quiet.example: no answer in time", Failed: before(time.Minute)},
@@ -80,7 +81,7 @@ func sample() status.Snapshot {
 	s.Changes = status.Changes{List: []status.Change{
 		{Time: before(4 * time.Minute), Destination: "shop.example", Before: "none", After: "secure by mta-sts", Reason: "an MTA-STS policy in mode enforce"},
 		{Time: before(52 * time.Minute), Destination: "clinic.example", Before: "dane-only by dane", After: "none", Reason: "nothing asks for more than the MTA's own default", Downgrade: true},
-		{Time: before(3 * time.Hour), Destination: "broken-dnssec.example", Before: "dane-only by dane", After: "defer", Reason: "the MX lookup failed, so nothing is known of this domain"},
+		{Time: before(3 * time.Hour), Destination: "museum.example", Before: "secure by mta-sts", After: "dane-only by dane", Reason: "every host that can be used has usable TLSA records"},
 		{Time: before(30 * time.Hour), Destination: "university.example", Before: "secure by mta-sts", After: "dane by dane", Reason: "some hosts have TLSA records: each is held to its own"},
 	}}
 	s.Cache = status.Cache{Entries: 48_213, Room: 1_000_000, Hits: 9_812_377, Misses: 121_004, Refreshes: 87_651, Busy: 19, Panics: 1}

@@ -272,6 +272,7 @@ func (d *daemon) reload(ctx context.Context) (file string, err error) {
 	// One refresher at a time: it must tell the engine that is asked.
 	d.stack.Load().Quiesce()
 	next.mta.inherit(d.stack.Load().mta)
+	next.waits.Inherit(d.stack.Load().waits)
 	d.state.keep(d.stack.Load().Resolver.Health())
 	next.Start()
 	d.retire(ctx, d.stack.Swap(next))

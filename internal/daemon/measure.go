@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"tlsverdict/internal/config"
 	"tlsverdict/internal/httpd"
 	"tlsverdict/internal/metrics"
 	"tlsverdict/internal/store"
@@ -59,16 +58,14 @@ func (s *surveys) look(ctx context.Context) {
 }
 
 // measured answers scrapes. ctx is the daemon's life.
-func (d *daemon) measured(ctx context.Context, server func() httpd.Stats, cfg *config.Config) http.Handler {
-	policies := &surveys{store: d.store}
-	// The first look is over, most likely, when the first scrape comes.
-	policies.latest(ctx)
+func (d *daemon) measured(ctx context.Context, server func() httpd.Stats, policies *surveys) http.Handler {
+	storePath := d.cfg.Store.Path
 	build := buildInfo()
 	return metrics.Handler(d.durations, func() metrics.Snapshot {
 		s := d.stack.Load()
 		snap := metrics.Snapshot{
 			Totals: d.totals.with(s), Server: d.server.Stats(), Connections: d.limits.connections, CacheLimit: s.cfg.Cache.Entries,
-			HTTP: server(), Store: d.store.Stats(), History: d.store.HistoryStats(), Health: s.Resolver.Health(), Report: d.readiness(cfg.Store.Path), Build: build,
+			HTTP: server(), Store: d.store.Stats(), History: d.store.HistoryStats(), Health: s.Resolver.Health(), Report: d.readiness(storePath), Build: build,
 		}
 		snap.Survey, snap.Surveyed = policies.latest(ctx)
 		snap.Loaded, snap.Reloaded = d.state.settings()

@@ -24,7 +24,7 @@ func TestMeasured(t *testing.T) {
 		}
 		return old.AfterSuccess(time.Now(), "1", policy, 0).AfterFailure(time.Now(), "1", "no", 0), true
 	})
-	pages := d.measured(t.Context(), func() httpd.Stats { return httpd.Stats{Open: 3} }, d.cfg)
+	pages := d.measured(t.Context(), func() httpd.Stats { return httpd.Stats{Open: 3} }, &surveys{store: d.store})
 	ask := func() {
 		d.ServeMap(t.Context(), postfixmap.Request{Map: []byte("postfix"), Key: []byte("secret-domain.example")}, nil)
 		d.ServeMap(t.Context(), postfixmap.Request{Map: []byte("nonsense"), Key: []byte("secret-domain.example")}, nil)

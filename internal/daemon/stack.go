@@ -24,6 +24,7 @@ import (
 	"tlsverdict/internal/resolve"
 	"tlsverdict/internal/resolve/dnssec"
 	"tlsverdict/internal/socketmapd"
+	"tlsverdict/internal/status"
 	"tlsverdict/internal/store"
 	"tlsverdict/internal/verdict"
 )
@@ -48,6 +49,8 @@ type Stack struct {
 	mta *mta
 	// fetches counts policy fetches by result.
 	fetches func() map[string]uint64
+	// waits are the destinations that mail waits for.
+	waits *status.Deferrals
 	// refetch fetches a domain's MTA-STS policy now.
 	refetch func(ctx context.Context, domain string) error
 	// ports is nil where implicit TLS is off.
@@ -94,7 +97,7 @@ func NewStack(cfg *config.Config, st *store.Store, through Network, log *slog.Lo
 	if err != nil {
 		return nil, err
 	}
-	s := &Stack{cfg: cfg, Resolver: resolver}
+	s := &Stack{cfg: cfg, waits: new(status.Deferrals), Resolver: resolver}
 	if s.fleet, err = s.newFleet(st, log); err != nil {
 		return nil, err
 	}
@@ -128,7 +131,7 @@ func NewStack(cfg *config.Config, st *store.Store, through Network, log *slog.Lo
 		MinTTL:   cfg.Cache.MinTTL, MaxTTL: cfg.Cache.MaxTTL, RefreshAhead: cfg.Cache.RefreshAhead,
 		// Nothing is ruled on before the responder is there.
 		Told:    func(d nexthop.Destination, r engine.Ruled) { responder.Told(d, r) },
-		Ruled:   func(x *engine.Explanation) { learning.ruled(x); seen.ruled(x) },
+		Ruled:   func(x *engine.Explanation) { learning.ruled(x); seen.ruled(x); follow(s.waits, x) },
 		Flights: maxFlights, Observe: cfg.Mode == verdict.Observe, Log: log,
 	})
 	if err != nil {

@@ -26,7 +26,11 @@ func (d *daemon) web(ctx context.Context, passed []net.Listener) (stop func()) {
 	}
 	mux := d.pages(d.cfg)
 	server := httpd.New(httpd.Config{Handler: mux, Hosts: d.cfg.HTTP.Hosts, Log: d.log})
-	mux.Handle("GET /metrics", d.measured(ctx, server.Stats, d.cfg))
+	policies := &surveys{store: d.store}
+	// The first look is over, most likely, when the first request comes.
+	policies.latest(ctx)
+	mux.Handle("GET /metrics", d.measured(ctx, server.Stats, policies))
+	mux.Handle("/", d.page(ctx, policies))
 	for _, l := range listeners {
 		d.log.Info("pages for monitoring are served", "address", l.Addr().String())
 		go func() {

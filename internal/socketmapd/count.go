@@ -123,6 +123,13 @@ func possible(m mapNo, o outcome) bool {
 // Outcome the verdict's name, or what else came of the question.
 type AnswerKind struct{ Map, Outcome string }
 
+// ForMail reports whether a map, by its name in AnswerKind, is one that mail servers ask
+// for what holds.
+func ForMail(mapName string) bool {
+	in, ok := lookUp([]byte(mapName))
+	return ok && !in.program
+}
+
 // Answers returns how many answers of each kind were given, 0 of those that were not yet. In
 // observe mode they are counted by what would be told.
 func (r *Responder) Answers() map[AnswerKind]uint64 {

@@ -288,32 +288,24 @@ func NothingApplies(key string, err error) *explain.Report {
 	return report
 }
 
-// report answers the json map. To write a report takes a thousand times as long as to
-// answer with what is known, so that half of the processors are for the latter, and of
-// the other half reports take half of the time.
+// report answers the json map.
 func (r *Responder) report(ctx context.Context, key string, reply []byte) []byte {
 	d, err := nexthop.Parse(key)
 	if err != nil {
 		r.answers.Add(cell(mapJSON, outcomeWithout(err)))
 		return dialect{none: notFound}.noDestination(err, reply)
 	}
-	known, cancel := context.WithTimeout(ctx, r.opt.Deadline)
-	x := r.engine.Explain(known, d)
-	cancel()
-	// That nothing was known in time is worth a report, too.
-	turn, cancel := context.WithTimeout(ctx, reportWait)
-	defer cancel()
-	client := fairqueue.Client(ctx)
-	if r.reports.Enter(turn, client) != nil {
+	var data []byte
+	err = r.inTurn(ctx, d, func(x *engine.Explanation) (err error) {
+		r.answers.ruled(mapJSON, x.InForce)
+		data, err = marshal(r.Report(x))
+		return err
+	})
+	switch {
+	case errors.Is(err, ErrBusy):
 		r.answers.Add(cell(mapJSON, outcomeRefused))
-		return postfixmap.AppendTemp(reply, "too many reports are being written; ask again")
-	}
-	defer r.reports.Leave(client)
-	r.answers.ruled(mapJSON, x.InForce)
-	start := time.Now()
-	data, err := marshal(r.Report(x))
-	rest(ctx, time.Since(start))
-	if err != nil {
+		return postfixmap.AppendTemp(reply, err.Error())
+	case err != nil:
 		r.opt.Log.Error("a report cannot be written", "dest", key, "error", err)
 		return postfixmap.AppendTemp(reply, "internal error")
 	}

@@ -77,6 +77,17 @@ func newer(a, b *Deferral) int {
 	return cmp.Or(b.Last.Compare(a.Last), cmp.Compare(a.Destination, b.Destination))
 }
 
+// Inherit takes what another list has, which this one succeeds.
+func (l *Deferrals) Inherit(from *Deferrals) {
+	list, dropped := from.List()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.known, l.dropped = make(map[string]*Deferral, len(list)), dropped
+	for i := range list {
+		l.known[list[i].Destination] = &list[i]
+	}
+}
+
 // List returns what is known, what mail still waits for first and the newest first of
 // each, and how many had to make room while mail waited for them.
 func (l *Deferrals) List() (list []Deferral, leftOut uint64) {

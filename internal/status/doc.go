@@ -3,8 +3,7 @@
 // waits and why, which MTA-STS policies are in danger, and which verdicts changed. It
 // explains a domain on request.
 //
-//	handler, err := status.New(status.Options{Snapshot: d.snapshot, Explain: d.explain, Log: log})
-//	...
+//	handler := status.New(status.Options{Snapshot: d.snapshot, Explain: d.explain, Log: log})
 //	mux.Handle("/", handler)
 //
 // It serves

@@ -6,7 +6,6 @@ import (
 	_ "embed"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"html/template"
 	"log/slog"
 	"net/http"
@@ -70,14 +69,10 @@ type Handler struct {
 	made time.Time
 }
 
-// New returns a Handler. An error is a defect of the page's template.
-func New(opt Options) (*Handler, error) {
-	page, err := template.New("page").Funcs(words()).Parse(pageHTML)
-	if err != nil {
-		return nil, fmt.Errorf("status: %w", err)
-	}
+// New returns a Handler.
+func New(opt Options) *Handler {
 	h := &Handler{
-		opt: opt, mux: http.NewServeMux(), page: page,
+		opt: opt, mux: http.NewServeMux(), page: template.Must(template.New("page").Funcs(words()).Parse(pageHTML)),
 		places: make(chan struct{}, explainAtOnce), begun: rate.NewLimiter(rate.Every(explainEvery), explainBurst),
 	}
 	h.mux.HandleFunc("GET /{$}", h.overview)
@@ -85,7 +80,7 @@ func New(opt Options) (*Handler, error) {
 	h.mux.HandleFunc("GET /status.json", h.json)
 	h.mux.HandleFunc("GET /style.css", file("text/css; charset=utf-8", styleCSS))
 	h.mux.HandleFunc("GET /icon.svg", file("image/svg+xml", iconSVG))
-	return h, nil
+	return h
 }
 
 // ServeHTTP answers one request.

@@ -60,11 +60,7 @@ func spoil(v reflect.Value, depth int) {
 
 func newHandler(t *testing.T, s Snapshot, explain func(context.Context, string) (*explain.Report, error)) *Handler {
 	t.Helper()
-	h, err := New(Options{Snapshot: func() Snapshot { return s }, Explain: explain, Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return h
+	return New(Options{Snapshot: func() Snapshot { return s }, Explain: explain, Log: slog.New(slog.DiscardHandler)})
 }
 
 func get(h http.Handler, path string, header ...string) *httptest.ResponseRecorder {
@@ -217,10 +213,7 @@ func TestExplainLimits(t *testing.T) {
 func TestSnapshotIsShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		made := 0
-		h, err := New(Options{Snapshot: func() Snapshot { made++; return Snapshot{} }, Log: slog.New(slog.DiscardHandler)})
-		if err != nil {
-			t.Fatal(err)
-		}
+		h := New(Options{Snapshot: func() Snapshot { made++; return Snapshot{} }, Log: slog.New(slog.DiscardHandler)})
 		for range 10 {
 			get(h, "/")
 			get(h, "/status.json")

@@ -127,6 +127,16 @@ func (k Kind) String() string {
 	return "kind(" + strconv.Itoa(int(k)) + ")"
 }
 
+// ParseKind returns the kind that has this word.
+func ParseKind(word string) (k Kind, ok bool) {
+	for k := range kinds {
+		if k.String() == word {
+			return k, true
+		}
+	}
+	return 0, false
+}
+
 // Meaning says in a few words what mail servers do.
 func (k Kind) Meaning() string {
 	switch k {
@@ -220,8 +230,8 @@ type Policies struct {
 	Failing int `json:"failing"`
 	// List has those of Failing that end first, at most 20.
 	List []Policy `json:"list"`
-	// Problem is why these are not all; empty when they are.
-	Problem string `json:"problem,omitempty"`
+	// Checked is when they were looked at; zero for not yet.
+	Checked time.Time `json:"checked,omitzero"`
 }
 
 // Policy is one that holds, and could not be fetched again.

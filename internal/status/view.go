@@ -225,8 +225,8 @@ func (v view) NotShown(n int) int { return max(0, n-rows) }
 // FirstChanges returns the rows that the page shows.
 func (v view) FirstChanges() []Change { return v.Changes.List[:min(len(v.Changes.List), rows)] }
 
-// Expired reports whether a policy protects nobody any more.
-func (v view) Expired(p Policy) bool { return !v.Time.Before(p.Expires) }
+// Stale reports whether the policies were looked at too long ago to trust.
+func (v view) Stale() bool { return v.Time.Sub(v.Policies.Checked) > 5*time.Minute }
 
 // Concern is something that a postmaster should look at.
 type Concern struct {
