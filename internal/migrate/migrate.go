@@ -147,7 +147,11 @@ func (m *migration) listen(address string) {
 
 // mode sets the mode of a socket, whose text is octal whatever YAML makes of it.
 func (m *migration) mode(text, address string) {
-	if text == "" || !strings.HasPrefix(address, "unix:") {
+	if text == "" {
+		return
+	}
+	if !strings.HasPrefix(address, "unix:") {
+		m.note("the socket's mode is left out: there is none, since %s is no socket", address)
 		return
 	}
 	digits := strings.TrimPrefix(strings.TrimPrefix(text, "0o"), "0")
@@ -157,6 +161,26 @@ func (m *migration) mode(text, address string) {
 		return
 	}
 	m.set("socketmap", "socket_mode", fmt.Sprintf(`"%04o"`, n))
+}
+
+// drop takes keys that become nothing here, and notes those that are there, with what to do.
+// One that ends in a dot stands for all below it.
+func (m *migration) drop(todo string, names ...string) {
+	var there []string
+	for key := range m.keys {
+		if slices.ContainsFunc(names, func(name string) bool {
+			return key == name || strings.HasSuffix(name, ".") && strings.HasPrefix(key, name)
+		}) {
+			there = append(there, key)
+		}
+	}
+	slices.Sort(there)
+	for _, key := range there {
+		delete(m.keys, key)
+	}
+	if len(there) > 0 {
+		m.note("%s: %s", strings.Join(there, ", "), todo)
+	}
 }
 
 // seconds sets a time.
@@ -187,6 +211,12 @@ func server(text string) (netip.AddrPort, error) {
 
 // rest notes every key that nobody took.
 func (m *migration) rest() {
+	for _, section := range []string{"server", "dns", "redis", "cache", "cache.options", "default_zone", "zones", "proactive_policy_fetching"} {
+		if n := m.keys[section]; n != nil && n.Tag == "!!null" {
+			// With nothing but comments in it.
+			delete(m.keys, section)
+		}
+	}
 	left := make([]string, 0, len(m.keys))
 	for key := range m.keys {
 		left = append(left, key)

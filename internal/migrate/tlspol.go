@@ -2,6 +2,7 @@ package migrate
 
 import (
 	"cmp"
+	"net/netip"
 	"strconv"
 	"strings"
 )
@@ -9,7 +10,11 @@ import (
 // tlspol migrates config.yaml of postfix-tlspol.
 func (m *migration) tlspol() {
 	m.from = "postfix-tlspol"
-	address := cmp.Or(m.take("server.address"), "127.0.0.1:8642")
+	named := m.take("server.address")
+	address := cmp.Or(named, "127.0.0.1:8642")
+	if named != "" {
+		m.note("server.address: where postfix-tlspol.socket is in use, the address in force is that of its ListenStream")
+	}
 	if !strings.HasPrefix(address, "unix:") {
 		host, port := "127.0.0.1", address
 		if i := strings.LastIndexByte(address, ':'); i >= 0 {
@@ -40,13 +45,27 @@ func (m *migration) tlspol() {
 	if file := m.take("server.cache-file"); file != "" {
 		m.note("%s is not read: policies are fetched anew when mail asks for them, and kept in /var/lib/tlsverdict/policyd.db", file)
 	}
-	if at := m.take("server.metrics-address"); at != "" {
-		m.note("metrics over HTTP, at %s, are not there", at)
-	}
+	m.metrics(m.take("server.metrics-address"))
+	m.drop("mail waits where a lookup of DANE fails, always (RFC 7672 §2.1.2); nothing to do", "server.strict")
+	m.drop("verdicts are in memory and policies in /var/lib/tlsverdict/policyd.db; what the Redis has is not read. To share policies between hosts set [store] shared (docs/fleet.md)", "redis.")
 	if yes(m.take("server.tlsrpt")) {
 		m.note("tlsrpt: use the map name postfix-tlsrpt (or QUERYwithTLSRPT) with Postfix 3.10 and later")
 	}
 	m.dns(m.take("dns.address"))
+}
+
+// metrics sets where they are, which is on loopback or nowhere.
+func (m *migration) metrics(text string) {
+	if text == "" {
+		return
+	}
+	at, err := netip.ParseAddrPort(text)
+	if err != nil || !at.Addr().IsLoopback() {
+		m.note("server.metrics-address %q: metrics are on an IP address of loopback, with a port: set [http] listen (docs/monitoring.md)", text)
+		return
+	}
+	m.set("http", "listen", strconv.Quote(at.String()))
+	m.note("server.metrics-address: metrics have other names (docs/monitoring.md), at the same address")
 }
 
 func (m *migration) dns(text string) {
