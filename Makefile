@@ -6,7 +6,7 @@ BIN ?= bin
 FUZZTIME ?= 30s
 export CGO_ENABLED ?= 0
 
-.PHONY: build run test unit race lint lab setup toolchain browser chromium differential fuzz bench bench-tables bench-peers bench-dnssec clean besieged siege soak packages
+.PHONY: metrics-check build run test unit race lint lab setup toolchain browser chromium differential fuzz bench bench-tables bench-peers bench-dnssec clean besieged siege soak packages
 
 build: ## the binaries, static
 	$(GO) build -trimpath -o $(BIN)/ ./cmd/policyd ./cmd/milter
@@ -14,7 +14,7 @@ build: ## the binaries, static
 run: build ## the daemon with its embedded defaults
 	$(BIN)/policyd serve
 
-test: lint race lab besieged browser ## everything, as CI does; installs what the lab needs
+test: lint race lab besieged browser metrics-check ## everything, as CI does; installs what the lab needs
 
 unit: ## the tests that need neither root nor packages
 	$(GO) test ./...
@@ -51,6 +51,9 @@ browser: chromium ## the status page in a real Chromium; SHOTS=DIR writes screen
 
 chromium:
 	@command -v chromium >/dev/null || { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends chromium; }
+
+metrics-check: ## alerts, dashboard and metrics by a real Prometheus
+	dir=$$(monitoring/setup) && TLSVERDICT_MONITORING=$$dir $(GO) test -count=1 -timeout 10m -v ./monitoring/
 
 besieged: ## the daemon under attack and fault, in short: two minutes
 	TLSVERDICT_SIEGE=1 $(GO) test -count=1 -v ./siege/

@@ -74,6 +74,7 @@ func plan() map[string]room {
 		"cmd/milter":          {ours: []string{"internal", "postfixmap"}, theirs: []string{"github.com/spf13/cobra"}, why: "flags, wiring, exit codes"},
 		"browser":             {ours: []string{"internal", "postfixmap"}, theirs: []string{"github.com/chromedp"}, why: "it is for tests"},
 		"bench":               {ours: []string{"internal", "postfixmap"}, theirs: []string{"github.com/miekg/dns"}, why: "it is for tests"},
+		"monitoring":          {ours: []string{"internal/mtasts", "internal/store", "postfixmap"}, theirs: []string{"std"}, why: "it is for tests, and sees of policyd what everyone sees"},
 		"siege":               {ours: []string{"postfixmap"}, theirs: []string{"github.com/miekg/dns", "golang.org/x/sys"}, why: "it is for tests, and sees of policyd what everyone sees"},
 		"lab":                 {ours: []string{"internal", "postfixmap"}, theirs: []string{"github.com/miekg/dns"}, why: "it is for tests"},
 	}
