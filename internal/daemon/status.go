@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"tlsverdict/internal/config"
@@ -16,6 +17,7 @@ import (
 	"tlsverdict/internal/status"
 	"tlsverdict/internal/store"
 	"tlsverdict/internal/verdict"
+	"tlsverdict/internal/version"
 )
 
 // latestChanges is how many changes of verdicts the status page shows.
@@ -28,10 +30,12 @@ func (d *daemon) page(ctx context.Context, policies *surveys) http.Handler {
 	started := time.Now().UTC()
 	// Without a name the page has none.
 	host, _ := os.Hostname()
+	build, _ := debug.ReadBuildInfo()
+	program := version.Of(build)
 	return status.New(status.Options{
 		Snapshot: func() status.Snapshot {
 			s := d.snapshot(d.stack.Load())
-			s.Host, s.Started, s.Hour, s.Day = host, started, recorder.Hour(), recorder.Day()
+			s.Host, s.Version, s.Started, s.Hour, s.Day = host, program, started, recorder.Hour(), recorder.Day()
 			s.Policies = dangers(policies.latest(ctx))
 			return s
 		},
@@ -63,7 +67,7 @@ func (d *daemon) explain(ctx context.Context, dest string) (*explain.Report, err
 func (d *daemon) snapshot(s *Stack) status.Snapshot {
 	totals, server, kept := d.totals.with(s), d.server.Stats(), d.store.Stats()
 	out := status.Snapshot{
-		Time: time.Now().UTC(), Version: buildInfo().Version, Observe: s.cfg.Mode == verdict.Observe,
+		Time: time.Now().UTC(), Observe: s.cfg.Mode == verdict.Observe,
 		Cache: status.Cache{
 			Entries: totals.Engine.Entries, Room: s.cfg.Cache.Entries, Hits: totals.Engine.Hits, Misses: totals.Engine.Misses,
 			Refreshes: totals.Engine.Refreshes, Busy: totals.Engine.Busy, Panics: totals.Engine.Panics,

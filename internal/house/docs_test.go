@@ -332,6 +332,11 @@ func limits() []limit {
 		{"one request", "postfixmap/netstring.go", "MaxRequest", "10_000", "10,000 bytes"},
 		{"one request", "postfixmap/server.go", "DefaultRequestTimeout", "10 * time.Second", "10 s"},
 		{"policies that wait to be written", "internal/store/store.go", "maxWaiting", "64 << 20", "64 MB"},
+		{"explanations by the [status page](status.md)", "internal/status/handler.go", "explainAtOnce", "2", "2 at once"},
+		{"explanations by the [status page](status.md)", "internal/status/handler.go", "explainBurst", "10", "10 in a row"},
+		{"explanations by the [status page](status.md)", "internal/status/handler.go", "explainEvery", "time.Second", "one a second"},
+		{"explanations by the [status page](status.md)", "internal/status/handler.go", "explainTime", "15 * time.Second", "15 s"},
+		{"deferrals that the status page remembers", "internal/status/deferrals.go", "MaxDeferrals", "500", "500"},
 		{"a stop", "internal/lifecycle/lifecycle.go", "DrainTime", "15 * time.Second", "15 s"},
 	}
 }

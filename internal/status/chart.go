@@ -61,7 +61,7 @@ func plot(id, title string, w Window) chart {
 			continue
 		}
 		if s.Counts.Sum() > 0 {
-			c.Bars = append(c.Bars, stack(s.Counts, width*float64(i), width, c.Most, w.stepText(i)))
+			c.Bars = append(c.Bars, bar{c.stack(s.Counts, width*float64(i), width), w.stepText(i)})
 		}
 	}
 	layout := "15:04"
@@ -74,22 +74,21 @@ func plot(id, title string, w Window) chart {
 	return c
 }
 
-// stack draws a step.
-func stack(counts Counts, x, width float64, most uint64, text string) bar {
-	b := bar{Text: text}
+// stack draws a step from x on, so wide.
+func (c *chart) stack(counts Counts, x, width float64) (parts []part) {
 	y := float64(chartHeight)
 	// The strictest stands on the ground, and what waits on top.
 	for k, n := range counts {
 		if n == 0 {
 			continue
 		}
-		height := chartHeight * float64(n) / float64(most)
+		height := chartHeight * float64(n) / float64(c.Most)
 		// However few, they are seen.
 		height = min(max(height, 1.5), y)
 		y -= height
-		b.Parts = append(b.Parts, part{Kind: Kind(k), X: x + width*gap/200, Y: y, Width: width * (100 - gap) / 100, Height: height})
+		parts = append(parts, part{Kind: Kind(k), X: x + width*gap/200, Y: y, Width: width * (100 - gap) / 100, Height: height})
 	}
-	return b
+	return parts
 }
 
 // at is when a step begins.

@@ -246,7 +246,7 @@ func TestConcerns(t *testing.T) {
 		return Snapshot{
 			Time: now, DNSSEC: DNSSEC{Mode: "validate", Works: true, Checked: now}, Store: Store{Durable: true},
 			Upstreams: []Upstream{{Answers: true, Validates: true, Checked: now}},
-			Deferrals: []Deferral{{Fault: "remote"}},
+			Deferrals: []Deferral{{Fault: "remote", Last: now}, {Fault: "operator", Last: now.Add(-9 * time.Hour)}, {Fault: "ours", Last: now, Over: now}},
 			Changes:   Changes{List: []Change{{Time: now}, {Time: now.Add(-25 * time.Hour), Downgrade: true}}},
 		}
 	}

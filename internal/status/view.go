@@ -143,7 +143,7 @@ func (v view) Ago(t time.Time) string {
 	if t.IsZero() {
 		return "never"
 	}
-	if d := v.Time.Sub(t); d >= 0 {
+	if d := v.Time.Sub(t); d >= 2*time.Second {
 		return span(d) + " ago"
 	}
 	return "now"
@@ -183,9 +183,7 @@ func (v view) Kinds() []KindRow {
 // Group are the deferrals that one reason decided.
 type Group struct {
 	Reason, Fault string
-	// Waiting is how many of them are not over.
-	Waiting int
-	List    []Deferral
+	List          []Deferral
 }
 
 // Groups are the deferrals by reason, the newest first.
@@ -201,18 +199,30 @@ func (v view) Groups() []Group {
 			out = append(out, Group{Reason: d.Reason, Fault: d.Fault})
 		}
 		out[i].List = append(out[i].List, d)
-		if d.Over.IsZero() {
-			out[i].Waiting++
-		}
 	}
 	return out
 }
 
-// Waiting is how many destinations are deferred.
+// quiet is after how long without a question no mail waits any more, most likely: it is
+// the longest time after which mail servers try again, as they come, twice.
+const quiet = 8 * time.Hour
+
+// State is what becomes of a destination's mail now.
+func (v view) State(d Deferral) string {
+	switch {
+	case !d.Over.IsZero():
+		return "passes"
+	case v.Time.Sub(d.Last) > quiet:
+		return "not asked"
+	}
+	return "waits"
+}
+
+// Waiting is how many destinations mail waits for.
 func (v view) Waiting() int {
 	n := 0
 	for _, d := range v.Deferrals {
-		if d.Over.IsZero() {
+		if v.State(d) == "waits" {
 			n++
 		}
 	}
@@ -260,7 +270,7 @@ func (v view) Concerns() []Concern {
 	add(!v.Store.Durable && !v.Store.Memory, "store", "The store cannot be written: a restart would forget policies.")
 	mine := 0
 	for _, x := range v.Deferrals {
-		if x.Over.IsZero() && x.Fault != verdict.Remote.String() {
+		if v.State(x) == "waits" && x.Fault != verdict.Remote.String() {
 			mine++
 		}
 	}
