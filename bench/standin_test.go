@@ -59,7 +59,7 @@ type account struct {
 	// Pause is the longest stop of the world since the start.
 	Pause   time.Duration
 	Entries int
-	Stats   engine.Stats
+	Stats   struct{ Hits, Misses, Refreshes uint64 }
 }
 
 // entries is the bound of its cache: beyond the population, so that nothing is evicted.
@@ -147,8 +147,9 @@ func (s *standIn) obey(o order) account {
 	}
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	a := account{Heap: m.HeapAlloc, Stats: s.engine.Stats()}
-	a.Entries = a.Stats.Entries
+	stats := s.engine.Stats()
+	a := account{Heap: m.HeapAlloc, Entries: stats.Entries}
+	a.Stats.Hits, a.Stats.Misses, a.Stats.Refreshes = stats.Hits, stats.Misses, stats.Refreshes
 	for _, p := range m.PauseNs {
 		a.Pause = max(a.Pause, time.Duration(p))
 	}

@@ -148,7 +148,7 @@ func LoadMilter(path string) (*Milter, error) {
 
 // ParseMilter reads the content of milter.toml, as Parse does that of policyd.toml.
 // The sections of policyd.toml are allowed where milter.verdicts is empty, except
-// [socketmap] and mode; [log] and [process] always are.
+// [socketmap], [http] and mode; [log] and [process] always are.
 func ParseMilter(name string, data []byte) (*Milter, error) {
 	r := &reader{file: name, tables: milterTables()}
 	m := DefaultMilter()
@@ -182,7 +182,8 @@ func (m *Milter) Fault(n int, name string, err error) Problem {
 func milterTables() tables {
 	t := newTables()
 	foreign := func(path string) bool {
-		return path == "mode" || path == "socketmap" || strings.HasPrefix(path, "socketmap.")
+		table, _, _ := strings.Cut(path, ".")
+		return path == "mode" || table == "socketmap" || table == "http"
 	}
 	maps.DeleteFunc(t.keys, func(path string, _ key[Config]) bool { return foreign(path) })
 	maps.DeleteFunc(t.names, func(path string, _ bool) bool { return foreign(path) })

@@ -125,6 +125,7 @@ func TestMilterProblems(t *testing.T) {
 		"[dns]\ntimeout = '3s'":                                        `milter.toml:1: [dns] has no effect: milter.verdicts = "inet:127.0.0.1:8461" has policyd decide; "" decides here`,
 		"[milter]\nverdicts = ''\n[dns]\ntimeot = '3s'":                `milter.toml:4: unknown key dns.timeot; did you mean "timeout"?`,
 		"[milter]\nverdicts = ''\n[socketmap]\ndeadline = '3s'":        "milter.toml:3: unknown table [socketmap]",
+		"[milter]\nverdicts = ''\n[http]\nlisten = '127.0.0.1:8462'":   "milter.toml:3: unknown table [http]",
 		"mode = 'observe'":                                             "milter.toml:1: unknown key mode",
 		"[milter]\nverdicts = ''\n[dns]\ndnssec='off'\n[mta_sts\n":     "milter.toml:6: not TOML",
 		"[milter]\nverdicts = ''\n[cache]\nmin_ttl='2h'\nmax_ttl='1h'": `milter.toml:4: cache.min_ttl = "2h" is above cache.max_ttl = "1h"`,

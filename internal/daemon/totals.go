@@ -48,7 +48,7 @@ func (t *totals) with(current *Stack) metrics.Totals {
 // totals is what a stack has counted.
 func (s *Stack) totals() metrics.Totals {
 	t := metrics.Totals{
-		Answers: s.Responder.Answers(), Engine: s.Engine.Stats(), Resolve: s.Resolver.Stats(), Fetches: s.fetches(),
+		Answers: s.Responder.Answers(), Engine: s.Engine.Stats(), Resolve: s.Resolver.Stats(), Fetches: s.fetches(), Fleet: s.fleet.Stats(),
 	}
 	if s.ports != nil {
 		t.Probes = s.ports.prober.Stats()

@@ -40,7 +40,7 @@ type family struct {
 
 // families are all metrics, in the order of docs/monitoring.md.
 func families() []family {
-	return slices.Concat(answerFamilies(), cacheFamilies(), dnsFamilies(), policyFamilies(), storeFamilies(),
+	return slices.Concat(answerFamilies(), cacheFamilies(), dnsFamilies(), policyFamilies(), storeFamilies(), fleetFamilies(),
 		connectionFamilies(), probeFamilies(), daemonFamilies())
 }
 
@@ -226,6 +226,23 @@ func storeFamilies() []family {
 		{Counter, "tlsverdict_history_dropped_total", "Those not kept, or no longer, because there were too many.", nil, one(func(s *Snapshot) uint64 { return s.History.Dropped })},
 		{Counter, "tlsverdict_store_damaged_total", "Times that the file was found damaged.", nil, one(func(s *Snapshot) uint64 { return s.Store.Damaged })},
 		{Counter, "tlsverdict_store_unreadable_records_total", "Domains whose record could not be read.", nil, one(func(s *Snapshot) uint64 { return s.Store.Ignored })},
+	}
+}
+
+func fleetFamilies() []family {
+	return []family{
+		{Gauge, "tlsverdict_fleet_up", "1 if the shared store is within reach; 0 where there is none, too.", nil, func(s *Snapshot, e emit) { e(yes(s.Fleet.Up)) }},
+		{Counter, "tlsverdict_fleet_connections_total", "Times that the shared store came within reach.", nil, one(func(s *Snapshot) uint64 { return s.Fleet.Connected })},
+		{Counter, "tlsverdict_fleet_questions_total", "Questions to the shared store for a destination: found had a record, failed had no answer in time.", []string{"result"}, func(s *Snapshot, e emit) {
+			f := s.Fleet
+			e(float64(f.Found), "found")
+			e(float64(f.Failed), "failed")
+			e(float64(f.Asked-min(f.Asked, f.Found+f.Failed)), "absent")
+		}},
+		{Counter, "tlsverdict_fleet_taken_total", "Policies and pins of others that made this node demand more, or for longer.", nil, one(func(s *Snapshot) uint64 { return s.Fleet.Taken })},
+		{Counter, "tlsverdict_fleet_foreign_records_total", "Records that were not written by this fleet, or damaged.", nil, one(func(s *Snapshot) uint64 { return s.Fleet.Foreign })},
+		{Counter, "tlsverdict_fleet_published_total", "Records written to the shared store.", nil, one(func(s *Snapshot) uint64 { return s.Fleet.Published })},
+		{Counter, "tlsverdict_fleet_dropped_total", "Records not written, because too many waited.", nil, one(func(s *Snapshot) uint64 { return s.Fleet.Dropped })},
 	}
 }
 

@@ -153,6 +153,8 @@ func fill(t *testing.T, v reflect.Value, n uint64) {
 		v.SetMapIndex(reflect.Zero(v.Type().Key()), reflect.ValueOf(n))
 	case reflect.Uint64:
 		v.SetUint(n)
+	case reflect.Bool:
+		v.SetBool(n == 1)
 	case reflect.Int:
 		v.SetInt(int64(n))
 	default:
@@ -177,6 +179,10 @@ func check(t *testing.T, v reflect.Value, name string, gauges map[string]bool) {
 	case reflect.Uint64:
 		if v.Uint() != 11 {
 			t.Errorf("%s is %v", name, v)
+		}
+	case reflect.Bool:
+		if !v.Bool() {
+			t.Errorf("%s is not that of the latest", name)
 		}
 	case reflect.Int:
 		if !gauges[name] || v.Int() != 1 {

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"tlsverdict/internal/engine"
+	"tlsverdict/internal/fleet"
 	"tlsverdict/internal/history"
 	"tlsverdict/internal/httpd"
 	"tlsverdict/internal/pin"
@@ -50,6 +51,7 @@ type Totals struct {
 	Resolve resolve.Stats
 	// Fetches are policy fetches by result.
 	Fetches map[string]uint64
+	Fleet   fleet.Stats
 	Probes  probe.Stats
 	Pins    pin.Stats
 }
@@ -66,6 +68,7 @@ func (t Totals) Plus(past Totals) Totals {
 	t.Resolve.Proofs = sum(t.Resolve.Proofs, past.Resolve.Proofs)
 	t.Resolve.OverQuestions += past.Resolve.OverQuestions
 	t.Resolve.OverValidation += past.Resolve.OverValidation
+	t.Fleet = fleets(t.Fleet, past.Fleet)
 	t.Fetches = sum(t.Fetches, past.Fetches)
 	t.Probes.Probes += past.Probes.Probes
 	t.Probes.Good += past.Probes.Good
@@ -74,6 +77,14 @@ func (t Totals) Plus(past Totals) Totals {
 	t.Pins.Believed += past.Pins.Believed
 	t.Pins.Pinned += past.Pins.Pinned
 	return t
+}
+
+// fleets adds counters.
+func fleets(f, past fleet.Stats) fleet.Stats {
+	f.Asked, f.Failed, f.Found, f.Taken = f.Asked+past.Asked, f.Failed+past.Failed, f.Found+past.Found, f.Taken+past.Taken
+	f.Foreign, f.Published, f.Healed, f.Dropped = f.Foreign+past.Foreign, f.Published+past.Published, f.Healed+past.Healed, f.Dropped+past.Dropped
+	f.Connected += past.Connected
+	return f
 }
 
 // sum adds counters, key by key.
