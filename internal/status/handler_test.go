@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -302,5 +303,41 @@ func TestNice(t *testing.T) {
 		if got := nice(n); got < n || (n > 4 && got > 2*n) {
 			t.Errorf("%d for %d", got, n)
 		}
+	}
+}
+
+// TestDocumented: every key of status.json is in docs/status.md.
+func TestDocumented(t *testing.T) {
+	data, err := os.ReadFile("../../docs/status.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ := strings.Cut(string(data), "## status.json")
+	keys := make(map[string]bool)
+	var walk func(reflect.Type)
+	walk = func(of reflect.Type) {
+		switch of.Kind() {
+		case reflect.Slice:
+			walk(of.Elem())
+		case reflect.Struct:
+			for i := range of.NumField() {
+				if key, _, _ := strings.Cut(of.Field(i).Tag.Get("json"), ","); key != "" {
+					keys[key] = true
+					walk(of.Field(i).Type)
+				}
+			}
+		}
+	}
+	walk(reflect.TypeFor[Snapshot]())
+	for k := range kinds {
+		keys[k.String()] = true
+	}
+	for key := range keys {
+		if !strings.Contains(text, "`"+key+"`") {
+			t.Errorf("docs/status.md has no %s", key)
+		}
+	}
+	if len(keys) < 60 {
+		t.Errorf("only %d keys are looked for", len(keys))
 	}
 }

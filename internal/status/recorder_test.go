@@ -3,6 +3,7 @@ package status
 import (
 	"context"
 	"encoding/json"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,8 +13,13 @@ import (
 // day later.
 func TestRecorder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var now Counts
-		r := NewRecorder(func() Counts { return now })
+		var now [kinds]atomic.Uint64
+		r := NewRecorder(func() (c Counts) {
+			for k := range c {
+				c[k] = now[k].Load()
+			}
+			return c
+		})
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		go r.Run(ctx)
@@ -22,14 +28,14 @@ func TestRecorder(t *testing.T) {
 		if h := r.Hour(); h.Total.Sum() != 0 || h.Steps[58].Known || !h.Steps[59].Known {
 			t.Errorf("at the start: %v, %+v", h.Total, h.Steps[57:])
 		}
-		now[None] += 5
+		now[None].Add(5)
 		if h := r.Hour(); h.Total[None] != 5 || h.Steps[59].Counts[None] != 5 {
 			t.Errorf("the minute that is under way is not seen: %v", h.Total)
 		}
 		pass(10 * time.Minute)
-		now[Defer] += 2
+		now[Defer].Add(2)
 		pass(20 * time.Minute)
-		now[DANEOnly]++
+		now[DANEOnly].Add(1)
 		h, d := r.Hour(), r.Day()
 		if h.Steps[29].Counts[None] != 5 || h.Steps[39].Counts[Defer] != 2 || h.Steps[59].Counts[DANEOnly] != 1 || h.Total.Sum() != 8 {
 			t.Errorf("after half an hour: %+v", h.Steps)
