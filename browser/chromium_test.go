@@ -35,6 +35,7 @@ func screens() []screen {
 		{name: "desktop-dark", width: 1280, height: 900, dark: true},
 		{name: "phone", width: 360, height: 740},
 		{name: "phone-dark", width: 360, height: 740, dark: true},
+		{name: "tablet", width: 800, height: 1100},
 	}
 }
 

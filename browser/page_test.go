@@ -34,8 +34,8 @@ func serve(t *testing.T, s status.Snapshot, report *explain.Report) (origin stri
 	return server.URL
 }
 
-// TestPage: the page of a snapshot that has something of everything, and of one that has
-// nothing.
+// TestPage: the page of a snapshot that has something of everything, of one that has
+// nothing, of an explanation, and of none.
 func TestPage(t *testing.T) {
 	if !called() {
 		return
@@ -43,7 +43,7 @@ func TestPage(t *testing.T) {
 	c := startChromium(t)
 	full, empty := serve(t, sample(), report()), serve(t, young(), nil)
 	for _, s := range screens() {
-		for name, url := range map[string]string{"full": full + "/", "young": empty + "/", "explained": full + "/explain?domain=bank.example"} {
+		for name, url := range map[string]string{"full": full + "/", "young": empty + "/", "explained": full + "/explain?domain=bank.example", "refused": full + "/explain?domain=a+b"} {
 			t.Run(name+"-"+s.name, func(t *testing.T) {
 				b := c.open(t, s, url)
 				b.shoot(name + "-" + s.name)
@@ -61,12 +61,19 @@ func TestPage(t *testing.T) {
 					if !strings.Contains(text, hostile) {
 						t.Error("a hostile name is not shown as it is")
 					}
+				case "refused":
+					if !strings.Contains(text, "not a destination") || find[string](b, `document.querySelector("input").value`) != "a b" {
+						t.Errorf("it does not say what is wrong: %s", text)
+					}
 				case "young":
-					if !strings.Contains(text, "No questions yet") {
+					if !strings.Contains(text, "no questions yet") {
 						t.Error("it does not say that nobody asked yet")
 					}
 				}
-				b.quiet(url[:strings.LastIndexByte(url, '/')])
+				if name != "refused" {
+					// There it says that the status is 400.
+					b.quiet(url[:strings.LastIndexByte(url, '/')])
+				}
 			})
 		}
 	}

@@ -251,7 +251,7 @@ func TestPolicyd(t *testing.T) {
 	origin := "http://" + d.http
 	c := startChromium(t)
 	young := c.open(t, screens()[0], origin+"/")
-	if text := find[string](young, "document.body.innerText"); !strings.Contains(text, "No questions yet") || !strings.Contains(text, "All is well") {
+	if text := find[string](young, "document.body.innerText"); !strings.Contains(text, "no questions yet") || !strings.Contains(text, "All is well") {
 		t.Errorf("before anybody asked:\n%s", text)
 	}
 	young.quiet(origin)

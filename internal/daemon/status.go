@@ -32,10 +32,13 @@ func (d *daemon) page(ctx context.Context, policies *surveys) http.Handler {
 	host, _ := os.Hostname()
 	build, _ := debug.ReadBuildInfo()
 	program := version.Of(build)
+	// The store is that of the start, whatever a reload says.
+	inMemory := d.cfg.Store.Path == ""
 	return status.New(status.Options{
 		Snapshot: func() status.Snapshot {
 			s := d.snapshot(d.stack.Load())
 			s.Host, s.Version, s.Started, s.Hour, s.Day = host, program, started, recorder.Hour(), recorder.Day()
+			s.Store.Memory = inMemory
 			s.Policies = dangers(policies.latest(ctx))
 			return s
 		},
@@ -76,7 +79,7 @@ func (d *daemon) snapshot(s *Stack) status.Snapshot {
 			Open: server.Open, Room: d.limits.connections, Requests: server.Requests, Shed: server.Shed, Refused: server.Refused,
 			Malformed: server.Malformed, Unfinished: server.Unfinished, Unread: server.Unread,
 		},
-		Store: status.Store{Durable: kept.Durable, Memory: s.cfg.Store.Path == "", Waiting: kept.Waiting, Failures: kept.Failures},
+		Store: status.Store{Durable: kept.Durable, Waiting: kept.Waiting, Failures: kept.Failures},
 		Pins:  status.Pins{On: s.banners != nil, Hosts: kept.Pins},
 	}
 	out.DNSSEC, out.Upstreams = d.upstreams(s)
