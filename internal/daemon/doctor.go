@@ -150,7 +150,10 @@ func (x *examiner) roots() doctor.Roots {
 
 // policyd looks at the daemon.
 func (x *examiner) policyd(ctx context.Context) doctor.Policyd {
-	p := doctor.Policyd{File: x.cfg.File, Observe: x.cfg.Mode == verdict.Observe, Native: x.cfg.Postfix.DANE == config.DANENative}
+	p := doctor.Policyd{
+		File: x.cfg.File, Observe: x.cfg.Mode == verdict.Observe,
+		Native: x.cfg.Postfix.DANE == config.DANENative, Fingerprints: x.cfg.Postfix.DANE == config.DANEFingerprint,
+	}
 	for _, w := range x.cfg.Warnings(time.Now()) {
 		p.Warnings = append(p.Warnings, w.Error())
 	}

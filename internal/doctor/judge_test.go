@@ -186,6 +186,21 @@ func TestJudge(t *testing.T) {
 		{"dialect of 3.10", func(e *Evidence) { e.version("3.7.11") }, "error postfix-dialect: Postfix 3.7.11 does not understand", "postconf -e 'smtp_tls_policy_maps = socketmap:inet:127.0.0.1:8461:postfix'" + reload},
 		{"dialect of 3.10 by another name", func(e *Evidence) { e.version("3.9.1"); e.maps("socketmap:inet:127.0.0.1:8461:QUERYwithTLSRPT") }, "error postfix-dialect: ", "postconf -e 'smtp_tls_policy_maps = socketmap:inet:127.0.0.1:8461:QUERY'" + reload},
 		{"dialect of old", func(e *Evidence) { e.maps("socketmap:inet:127.0.0.1:8461:postfix") }, "notice postfix-dialect: ", "postconf -e 'smtp_tls_policy_maps = socketmap:inet:127.0.0.1:8461:postfix-tlsrpt'" + reload},
+		{"dialect, and out of the chroot", func(e *Evidence) {
+			e.version("3.7.11")
+			e.maps("socketmap:unix:/run/p.sock:postfix-tlsrpt")
+			e.smtp().Tables[0].Answer = Answer{Problem: "no such file or directory"}
+		}, "error postfix-dialect: ", "postconf -e 'smtp_tls_policy_maps = socketmap:inet:127.0.0.1:8461:postfix'" + reload},
+		{"out of the chroot, and dialect", func(e *Evidence) {
+			e.version("3.7.11")
+			e.maps("socketmap:unix:/run/p.sock:postfix-tlsrpt")
+			e.smtp().Tables[0].Answer = Answer{Problem: "no such file or directory"}
+		}, "error postfix-socket: ", "postconf -e 'smtp_tls_policy_maps = socketmap:inet:127.0.0.1:8461:postfix'" + reload},
+		{"no AD, and not wanted", func(e *Evidence) {
+			e.Policyd.Fingerprints = true
+			e.smtp().Setup.Chrooted = false
+			e.smtp().Resolv.Found[0] = Resolver{Address: "127.0.0.1:53", Disproven: true, Problem: "127.0.0.1:53 does not validate: switch it on"}
+		}, "notice postfix-resolver: 127.0.0.1:53 does not validate", "# apt install unbound; let /etc/resolv.conf name 127.0.0.1 and nothing else; then\npostfix reload"},
 		{"strange version", func(e *Evidence) { e.version("next") }, "unknown postfix-dialect: ", ""},
 		{"no DNSSEC", func(e *Evidence) {
 			e.smtp().Setup.DANE, e.smtp().Setup.Obstacle = false, postfix.Obstacle{Because: "it does not ask", WayOut: "smtp_dns_support_level = dnssec"}

@@ -23,6 +23,8 @@ type Policyd struct {
 	Observe bool
 	// Native: Postfix is left to do DANE itself, whatever it can do.
 	Native bool
+	// Fingerprints: policyd tells Postfix fingerprints, whatever it could do itself.
+	Fingerprints bool
 	// Listen are the sockets for questions.
 	Listen []Listener
 	Store  Store

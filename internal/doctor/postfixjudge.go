@@ -136,9 +136,9 @@ type examination struct {
 
 func examinations() []examination {
 	return []examination{
-		{PostfixMap, (*report).postfixMap},
 		{PostfixSocket, (*report).postfixSocket},
 		{PostfixDialect, (*report).postfixDialect},
+		{PostfixMap, (*report).postfixMap},
 		{PostfixDNSSEC, (*report).postfixDNSSEC},
 		{PostfixResolvConf, (*report).postfixResolvConf},
 		{PostfixResolver, (*report).postfixResolver},
@@ -324,8 +324,13 @@ func (r *report) postfixMap(i *Instance, t *Transport) opinion {
 		return fine(what, ours.Item)
 	}
 	before := t.Tables[0].Item
+	item := r.reachable(t, ours)
+	if item == "" {
+		item = ours.Item
+	}
+	others := slices.DeleteFunc(itemsOf(t), func(item string) bool { return item == ours.Item })
 	o := r.fault(PostfixMap, what, before+" is asked before policyd, and what stands in it goes before every verdict",
-		set(i, t, policyMaps, ours.Item+", "+strings.Join(slices.DeleteFunc(itemsOf(t), func(item string) bool { return item == ours.Item }), ", ")))
+		set(i, t, policyMaps, strings.TrimSuffix(item, ours.Name)+understood(i, ours.Name)+", "+strings.Join(others, ", ")))
 	o.severity = finding.Notice
 	if t.Tables[0].Socketmap {
 		o.severity = finding.Warning
@@ -369,23 +374,59 @@ func (r *report) postfixSocket(i *Instance, t *Transport) opinion {
 	}
 }
 
-// reach is what lets a transport reach policyd.
-func (r *report) reach(i *Instance, t *Transport, table *Table) string {
-	name, own := table.Name, table.Network+":"+table.Address
-	for _, l := range r.Policyd.Listen {
-		if !l.Answer.Policyd || l.Address.Network() != "tcp" || l.Address.String() == own {
-			continue
-		}
-		return set(i, t, policyMaps, replaced(t, table, "socketmap:inet:"+l.Address.Endpoint()+":"+name))
+// mendTable is the command that lets a transport ask policyd by a table in the place of its
+// own: one that it can reach, by a name whose answers it understands. What is wrong with
+// either is mended by the same line, so that all lines of a report can be pasted.
+func (r *report) mendTable(i *Instance, t *Transport, table *Table) string {
+	item := r.reachable(t, table)
+	if item == "" {
+		return ""
+	}
+	return set(i, t, policyMaps, replaced(t, table, strings.TrimSuffix(item, table.Name)+understood(i, table.Name)))
+}
+
+// understood is the name of the map for an instance, in the words that the operator has
+// chosen.
+func understood(i *Instance, name string) string {
+	able, err := reports(i)
+	switch {
+	case err != nil:
+		return name
+	case able && slices.Contains(plain(), name):
+		return reporting()[slices.Index(plain(), name)]
+	case !able && slices.Contains(reporting(), name):
+		return plain()[slices.Index(reporting(), name)]
+	}
+	return name
+}
+
+// reachable is a table that a transport can reach policyd by, under the name of the one it
+// has; empty where none is known.
+func (r *report) reachable(t *Transport, table *Table) string {
+	own := table.Network + ":" + table.Address
+	if table.Answer.Policyd || table.Answer.Unasked {
+		return table.Item
 	}
 	for _, l := range r.Policyd.Listen {
-		if !l.Answer.Policyd || l.Address.Network() != "unix" {
-			continue
+		if l.Answer.Policyd && l.Address.Network() == "tcp" && l.Address.String() != own {
+			return "socketmap:inet:" + l.Address.Endpoint() + ":" + table.Name
 		}
-		if !table.Proxied && l.Address.String() == own && t.Setup.Chrooted {
-			return set(i, t, policyMaps, replaced(t, table, "proxy:"+table.Item))
+	}
+	for _, l := range r.Policyd.Listen {
+		if l.Answer.Policyd && l.Address.String() == own && table.Network == "unix" && !table.Proxied && t.Setup.Chrooted {
+			return "proxy:" + table.Item
 		}
-		if l.Address.String() == own {
+	}
+	return ""
+}
+
+// reach is what lets a transport reach policyd.
+func (r *report) reach(i *Instance, t *Transport, table *Table) string {
+	if mend := r.mendTable(i, t, table); mend != "" {
+		return mend
+	}
+	for _, l := range r.Policyd.Listen {
+		if l.Answer.Policyd && table.Network == "unix" && l.Address.String() == "unix:"+table.Address {
 			return words("let the user %s write to the socket: socket_mode = \"0666\" in [socketmap] of policyd.toml; then restart policyd", t.Settings["mail_owner"])
 		}
 	}
@@ -398,28 +439,34 @@ func (r *report) postfixDialect(i *Instance, t *Transport) opinion {
 		return opinion{}
 	}
 	what := looked(i, t, policyMaps) + ", mail_version"
-	able, err := reports(i)
-	switch {
-	case err != nil:
+	if _, err := reports(i); err != nil {
 		return opinion{looked: "mail_version", found: err.Error()}
-	case slices.Contains(reporting(), ours.Name) && !able:
-		other := plain()[slices.Index(reporting(), ours.Name)]
-		return r.fault(PostfixDialect, what, "Postfix "+i.Version+" does not understand the answers of the map "+ours.Name,
-			set(i, t, policyMaps, replaced(t, ours, strings.TrimSuffix(ours.Item, ours.Name)+other)))
-	case slices.Contains(plain(), ours.Name) && able:
-		other := reporting()[slices.Index(plain(), ours.Name)]
-		o := r.fault(PostfixDialect, what, "the map "+ours.Name+" leaves out what Postfix "+i.Version+" reports by (TLSRPT), and what it compares MX names with",
-			set(i, t, policyMaps, replaced(t, ours, strings.TrimSuffix(ours.Item, ours.Name)+other)))
-		o.severity = finding.Notice
-		return o
 	}
-	return fine(what, "Postfix "+i.Version+" understands the map "+ours.Name)
+	other := understood(i, ours.Name)
+	if other == ours.Name {
+		return fine(what, "Postfix "+i.Version+" understands the map "+ours.Name)
+	}
+	mend := r.mendTable(i, t, ours)
+	if mend == "" {
+		// How to reach policyd is another finding.
+		mend = set(i, t, policyMaps, replaced(t, ours, strings.TrimSuffix(ours.Item, ours.Name)+other))
+	}
+	if slices.Contains(reporting(), ours.Name) {
+		return r.fault(PostfixDialect, what, "Postfix "+i.Version+" does not understand the answers of the map "+ours.Name, mend)
+	}
+	o := r.fault(PostfixDialect, what, "the map "+ours.Name+" leaves out what Postfix "+i.Version+" reports by (TLSRPT), and what it compares MX names with", mend)
+	o.severity = finding.Notice
+	return o
 }
 
-// graver makes a fault of DANE an error where the operator leaves DANE to Postfix.
+// graver makes a fault of DANE an error where the operator leaves DANE to Postfix, and
+// worth no more than a word where he has chosen fingerprints.
 func (r *report) graver(o opinion) opinion {
-	if r.Policyd.Native {
+	switch {
+	case r.Policyd.Native:
 		o.severity = finding.Error
+	case r.Policyd.Fingerprints:
+		o.severity = finding.Notice
 	}
 	return o
 }
@@ -477,8 +524,11 @@ func (r *report) postfixResolver(_ *Instance, t *Transport) opinion {
 			// Silent, or broken otherwise: what is wrong is not that it does not validate.
 			return r.graver(r.fault(PostfixResolver, what, problem, words("see to it that a resolver that validates answers at %s", s.Address)))
 		}
-		return r.graver(r.fault(PostfixResolver, what, problem, words("apt install unbound; let /etc/resolv.conf name 127.0.0.1 and nothing else; then")+
-			fmt.Sprintf("\ninstall -D -m 0644 /etc/resolv.conf %s && postfix reload", v.File)))
+		mend := words("apt install unbound; let /etc/resolv.conf name 127.0.0.1 and nothing else; then") + "\npostfix reload"
+		if t.Setup.Chrooted {
+			mend = strings.Replace(mend, "\n", fmt.Sprintf("\ninstall -D -m 0644 /etc/resolv.conf %s && ", v.File), 1)
+		}
+		return r.graver(r.fault(PostfixResolver, what, problem, mend))
 	}
 	return fine(what, addresses(v.Servers)+" validates")
 }
