@@ -78,7 +78,7 @@ func sample() status.Snapshot {
 		{Domain: "bank.example", Mode: "enforce", Fetched: before(6 * 24 * time.Hour), Expires: before(-26 * time.Hour), Failures: 41, Failure: "mta-sts.bank.example: the certificate has expired", Failed: before(11 * time.Minute)},
 		{Domain: "quiet.example", Mode: "testing", Fetched: before(2 * 24 * time.Hour), Expires: before(-5 * 24 * time.Hour), Failures: 1, Failure: "mta-sts.quiet.example: no answer in time", Failed: before(time.Minute)},
 	}}
-	s.Changes = status.Changes{List: []status.Change{
+	s.Changes = status.Changes{Downgrades: 1, List: []status.Change{
 		{Time: before(4 * time.Minute), Destination: "shop.example", Before: "none", After: "secure by mta-sts", Reason: "an MTA-STS policy in mode enforce"},
 		{Time: before(52 * time.Minute), Destination: "clinic.example", Before: "dane-only by dane", After: "none", Reason: "nothing asks for more than the MTA's own default", Downgrade: true},
 		{Time: before(3 * time.Hour), Destination: "museum.example", Before: "secure by mta-sts", After: "dane-only by dane", Reason: "every host that can be used has usable TLSA records"},

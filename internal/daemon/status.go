@@ -116,6 +116,7 @@ func (d *daemon) changes(cfg *config.Config) status.Changes {
 	if cfg.Store.History == 0 {
 		out.Problem = "No history is kept: [store] history is 0."
 	}
+	out.Downgrades = len(d.store.Changes(history.Filter{Downgrades: true, Since: time.Now().Add(-24 * time.Hour)}))
 	for _, c := range d.store.Changes(history.Filter{Max: latestChanges}) {
 		change := status.Change{Time: c.Time.UTC(), Destination: c.Dest, Before: c.Before.String(), After: c.After.String(), Downgrade: c.Downgrade}
 		if n := len(c.Codes); n > 0 {

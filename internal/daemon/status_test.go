@@ -79,7 +79,7 @@ func TestPage(t *testing.T) {
 	if p := b.Policies; p.Kept != 1 || p.Failing != 1 || len(p.List) != 1 || p.List[0].Failure != "no route" || p.Checked.IsZero() {
 		t.Errorf("policies: %+v", p)
 	}
-	if l := b.Changes.List; len(l) != 1 || l[0].Destination != "weaker.example" || !l[0].Downgrade || l[0].Before != "dane-only" || l[0].After != "none" || l[0].Reason == "" {
+	if l := b.Changes.List; len(l) != 1 || b.Changes.Downgrades != 1 || l[0].Destination != "weaker.example" || !l[0].Downgrade || l[0].Before != "dane-only" || l[0].After != "none" || l[0].Reason == "" {
 		t.Errorf("changes: %+v", l)
 	}
 	if body := get(page, "/explain?domain=mine.example").Body.String(); !strings.Contains(body, "encrypt") || !strings.Contains(body, "override") {

@@ -261,7 +261,7 @@ func TestConcerns(t *testing.T) {
 		"trust anchors":         func(s *Snapshot) { s.DNSSEC.Warnings = []string{"x"} },
 		"store cannot":          func(s *Snapshot) { s.Store.Durable = false },
 		"on this host":          func(s *Snapshot) { s.Deferrals[0].Fault = "operator" },
-		"less than before":      func(s *Snapshot) { s.Changes.List[0].Downgrade = true },
+		"downgrade in the last": func(s *Snapshot) { s.Changes.Downgrades = 1 },
 		"could not be fetched":  func(s *Snapshot) { s.Policies.Failing = 2 },
 		"spoiled 1 ruling":      func(s *Snapshot) { s.Cache.Panics = 1 },
 		"1 MTA-STS policy coul": func(s *Snapshot) { s.Policies.Failing = 1 },
@@ -339,5 +339,23 @@ func TestDocumented(t *testing.T) {
 	}
 	if len(keys) < 60 {
 		t.Errorf("only %d keys are looked for", len(keys))
+	}
+}
+
+// BenchmarkPage is of a page with all that a day has.
+func BenchmarkPage(b *testing.B) {
+	var s Snapshot
+	spoil(reflect.ValueOf(&s).Elem(), 0)
+	step := Step{Known: true, Counts: Counts{1, 2, 3, 4, 5, 6, 7, 8}}
+	for range 96 {
+		s.Day.Steps = append(s.Day.Steps, step)
+	}
+	for range 60 {
+		s.Hour.Steps = append(s.Hour.Steps, step)
+	}
+	h := New(Options{Snapshot: func() Snapshot { return s }, Log: slog.New(slog.DiscardHandler)})
+	b.ReportAllocs()
+	for b.Loop() {
+		b.SetBytes(int64(get(h, "/").Body.Len()))
 	}
 }

@@ -252,6 +252,8 @@ type Policy struct {
 // Changes are the latest changes of verdicts, newest first, at most 100.
 type Changes struct {
 	List []Change `json:"list"`
+	// Downgrades is how many of all changes of the last day are downgrades.
+	Downgrades int `json:"downgrades"`
 	// Problem is why they may not be all; empty when they are.
 	Problem string `json:"problem,omitempty"`
 }

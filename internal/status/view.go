@@ -165,30 +165,30 @@ func (v view) Charts() []chart {
 	return []chart{plot("hour", "Last hour", v.Hour), plot("day", "Last day", v.Day)}
 }
 
-// KindRow is a row of the table below the plots.
-type KindRow struct {
+// kindRow is a row of the table below the plots.
+type kindRow struct {
 	Kind      Kind
 	Hour, Day uint64
 }
 
 // Kinds are the kinds, strictest first.
-func (v view) Kinds() []KindRow {
-	out := make([]KindRow, kinds)
+func (v view) Kinds() []kindRow {
+	out := make([]kindRow, kinds)
 	for k := range out {
-		out[k] = KindRow{Kind(k), v.Hour.Total[k], v.Day.Total[k]}
+		out[k] = kindRow{Kind(k), v.Hour.Total[k], v.Day.Total[k]}
 	}
 	return out
 }
 
-// Group are the deferrals that one reason decided.
-type Group struct {
+// group are the deferrals that one reason decided.
+type group struct {
 	Reason, Fault string
 	List          []Deferral
 }
 
 // Groups are the deferrals by reason, the newest first.
-func (v view) Groups() []Group {
-	var out []Group
+func (v view) Groups() []group {
+	var out []group
 	place := make(map[[2]string]int)
 	for _, d := range v.Deferrals[:min(len(v.Deferrals), rows)] {
 		key := [2]string{d.Reason, d.Fault}
@@ -196,15 +196,16 @@ func (v view) Groups() []Group {
 		if !ok {
 			i = len(out)
 			place[key] = i
-			out = append(out, Group{Reason: d.Reason, Fault: d.Fault})
+			out = append(out, group{Reason: d.Reason, Fault: d.Fault})
 		}
 		out[i].List = append(out[i].List, d)
 	}
 	return out
 }
 
-// quiet is after how long without a question no mail waits any more, most likely: it is
-// the longest time after which mail servers try again, as they come, twice.
+// quiet is after how long without a question no mail waits any more, most likely: as mail
+// servers come, Postfix tries again after 67 minutes at most, Sendmail after an hour, and
+// Exim after six.
 const quiet = 8 * time.Hour
 
 // State is what becomes of a destination's mail now.
@@ -238,19 +239,19 @@ func (v view) FirstChanges() []Change { return v.Changes.List[:min(len(v.Changes
 // Stale reports whether the policies were looked at too long ago to trust.
 func (v view) Stale() bool { return v.Time.Sub(v.Policies.Checked) > 5*time.Minute }
 
-// Concern is something that a postmaster should look at.
-type Concern struct {
+// concern is something that a postmaster should look at.
+type concern struct {
 	Text string
 	// Where is the part of the page that has more.
 	Where string
 }
 
 // Concerns are what is not as it should be, the worst first.
-func (v view) Concerns() []Concern {
-	var out []Concern
+func (v view) Concerns() []concern {
+	var out []concern
 	add := func(wrong bool, where, format string, args ...any) {
 		if wrong {
-			out = append(out, Concern{fmt.Sprintf(format, args...), where})
+			out = append(out, concern{fmt.Sprintf(format, args...), where})
 		}
 	}
 	d := v.DNSSEC
@@ -275,13 +276,8 @@ func (v view) Concerns() []Concern {
 		}
 	}
 	add(mine > 0, "deferrals", "Mail to %s waits for something on this host.", plural(uint64(mine), "destination"))
-	down := 0
-	for _, c := range v.Changes.List {
-		if c.Downgrade && v.Time.Sub(c.Time) < 24*time.Hour {
-			down++
-		}
-	}
-	add(down > 0, "changes", "%s demanded less than before, in the last day.", plural(uint64(down), "verdict"))
+	down := v.Changes.Downgrades
+	add(down > 0, "changes", "%s in the last day: less is demanded than before.", plural(uint64(down), "downgrade"))
 	add(v.Policies.Failing > 0, "policies", "%s could not be fetched again.", policies(v.Policies.Failing))
 	add(v.Cache.Panics > 0, "cache", "A defect in tlsverdict spoiled %s; the log has more.", plural(v.Cache.Panics, "ruling"))
 	return out
@@ -296,11 +292,6 @@ func policies(n int) string {
 
 // HitRate is the part of the questions that were answered at once.
 func (c Cache) HitRate() string { return percent(c.Hits, c.Hits+c.Misses) }
-
-// Trouble counts the connections that did not go as they should.
-func (c Connection) Trouble() uint64 {
-	return c.Shed + c.Refused + c.Malformed + c.Unfinished + c.Unread
-}
 
 // Status says what a resolver is good for.
 func (u Upstream) Status() string {
