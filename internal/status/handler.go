@@ -67,6 +67,8 @@ type Handler struct {
 	mu   sync.Mutex
 	last Snapshot
 	made time.Time
+	// html and doc are the page and the JSON of last, once somebody asked for them.
+	html, doc []byte
 }
 
 // New returns a Handler.
@@ -102,25 +104,48 @@ func file(kind string, data []byte) http.HandlerFunc {
 func (h *Handler) snapshot() Snapshot {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.made.IsZero() || time.Since(h.made) >= fresh {
-		h.last = h.opt.Snapshot()
-		h.made = time.Now()
-	}
+	h.renew()
 	return h.last
 }
 
+// renew makes another snapshot where the last one is old. The caller holds the lock.
+func (h *Handler) renew() {
+	if h.made.IsZero() || time.Since(h.made) >= fresh {
+		h.last = h.opt.Snapshot()
+		h.made, h.html, h.doc = time.Now(), nil, nil
+	}
+}
+
+// shared returns what is made of the snapshot, once for all who ask for it in a second.
+func (h *Handler) shared(kept *[]byte, write func(*Snapshot) ([]byte, error)) ([]byte, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.renew()
+	if *kept == nil {
+		data, err := write(&h.last)
+		if err != nil {
+			return nil, err
+		}
+		*kept = data
+	}
+	return *kept, nil
+}
+
 func (h *Handler) json(w http.ResponseWriter, _ *http.Request) {
-	s := h.snapshot()
-	s.Upstreams, s.Deferrals = orEmpty(s.Upstreams), orEmpty(s.Deferrals)
-	s.Policies.List, s.Changes.List = orEmpty(s.Policies.List), orEmpty(s.Changes.List)
-	s.Hour.Steps, s.Day.Steps = orEmpty(s.Hour.Steps), orEmpty(s.Day.Steps)
-	data, err := json.MarshalIndent(&s, "", "  ")
+	data, err := h.shared(&h.doc, func(shown *Snapshot) ([]byte, error) {
+		s := *shown
+		s.Upstreams, s.Deferrals = orEmpty(s.Upstreams), orEmpty(s.Deferrals)
+		s.Policies.List, s.Changes.List = orEmpty(s.Policies.List), orEmpty(s.Changes.List)
+		s.Hour.Steps, s.Day.Steps = orEmpty(s.Hour.Steps), orEmpty(s.Day.Steps)
+		data, err := json.MarshalIndent(&s, "", "  ")
+		return append(data, '\n'), err
+	})
 	if err != nil {
 		h.broken(w, err)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(append(data, '\n')) // who went away needs no answer
+	_, _ = w.Write(data) // who went away needs no answer
 }
 
 // orEmpty makes a list of none one that JSON writes as a list.
@@ -132,20 +157,25 @@ func orEmpty[T any](list []T) []T {
 }
 
 func (h *Handler) overview(w http.ResponseWriter, _ *http.Request) {
-	s := h.snapshot()
-	h.write(w, http.StatusOK, view{Snapshot: &s})
+	data, err := h.shared(&h.html, func(s *Snapshot) ([]byte, error) { return h.render(view{Snapshot: s}) })
+	h.write(w, http.StatusOK, data, err)
 }
 
-// write renders a page. It is complete before the first octet is sent.
-func (h *Handler) write(w http.ResponseWriter, code int, v view) {
+func (h *Handler) render(v view) ([]byte, error) {
 	var b bytes.Buffer
-	if err := h.page.Execute(&b, &v); err != nil {
+	err := h.page.Execute(&b, &v)
+	return b.Bytes(), err
+}
+
+// write sends a page, which is complete before the first octet is sent.
+func (h *Handler) write(w http.ResponseWriter, code int, page []byte, err error) {
+	if err != nil {
 		h.broken(w, err)
 		return
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(code)
-	_, _ = b.WriteTo(w) // who went away needs no answer
+	_, _ = w.Write(page) // who went away needs no answer
 }
 
 func (h *Handler) broken(w http.ResponseWriter, err error) {
@@ -163,7 +193,8 @@ func (h *Handler) explain(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Retry-After", "5")
 	}
 	v.Report, v.Problem = report, problem
-	h.write(w, code, v)
+	page, err := h.render(v)
+	h.write(w, code, page, err)
 }
 
 // report explains a destination, or says why not.

@@ -356,6 +356,10 @@ func BenchmarkPage(b *testing.B) {
 	h := New(Options{Snapshot: func() Snapshot { return s }, Log: slog.New(slog.DiscardHandler)})
 	b.ReportAllocs()
 	for b.Loop() {
-		b.SetBytes(int64(get(h, "/").Body.Len()))
+		page, err := h.render(view{Snapshot: &s})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.SetBytes(int64(len(page)))
 	}
 }
