@@ -6,7 +6,7 @@ BIN ?= bin
 FUZZTIME ?= 30s
 export CGO_ENABLED ?= 0
 
-.PHONY: metrics-check build run test unit race lint lab setup toolchain browser chromium differential fuzz bench bench-tables bench-peers bench-dnssec clean besieged siege soak packages
+.PHONY: metrics-check build run test unit race lint lab setup toolchain browser chromium differential fuzz bench bench-tables bench-peers bench-dnssec clean besieged siege soak packages fleet
 
 build: ## the binaries, static
 	$(GO) build -trimpath -o $(BIN)/ ./cmd/policyd ./cmd/milter
@@ -14,7 +14,7 @@ build: ## the binaries, static
 run: build ## the daemon with its embedded defaults
 	$(BIN)/policyd serve
 
-test: lint race lab besieged browser metrics-check ## everything, as CI does; installs what the lab needs
+test: lint race lab besieged browser metrics-check fleet ## everything, as CI does; installs what the lab needs
 
 unit: ## the tests that need neither root nor packages
 	$(GO) test ./...
@@ -57,6 +57,9 @@ metrics-check: ## alerts, dashboard and metrics by a real Prometheus
 
 besieged: ## the daemon under attack and fault, in short: two minutes
 	TLSVERDICT_SIEGE=1 $(GO) test -count=1 -v ./siege/
+
+fleet: ## three daemons with a real Redis, sentinels and a cluster, and what becomes of them: six minutes; root, on Debian
+	TLSVERDICT_FLEET=1 $(GO) test -count=1 -timeout 20m -v ./fleet/
 
 siege: ## the same in full, and 200 kills of the store; docs/reliability.md has the figures of one run
 	TLSVERDICT_SIEGE=full $(GO) test -count=1 -timeout 1h -v ./siege/

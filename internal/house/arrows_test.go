@@ -76,6 +76,7 @@ func plan() map[string]room {
 		"bench":               {ours: []string{"internal", "postfixmap"}, theirs: []string{"github.com/miekg/dns"}, why: "it is for tests"},
 		"monitoring":          {ours: []string{"internal/mtasts", "internal/store", "postfixmap"}, theirs: []string{"std"}, why: "it is for tests, and sees of policyd what everyone sees"},
 		"siege":               {ours: []string{"postfixmap"}, theirs: []string{"github.com/miekg/dns", "golang.org/x/sys"}, why: "it is for tests, and sees of policyd what everyone sees"},
+		"fleet":               {ours: []string{"internal", "postfixmap"}, theirs: []string{"std"}, why: "it is for tests"},
 		"lab":                 {ours: []string{"internal", "postfixmap"}, theirs: []string{"github.com/miekg/dns"}, why: "it is for tests"},
 	}
 }
@@ -85,7 +86,7 @@ func plan() map[string]room {
 func only() map[string][]string {
 	return map[string][]string{
 		"internal/config": {"bench", "cmd/milter", "cmd/policyd", "internal/daemon", "internal/world", "lab"},
-		"internal/world":  {"bench", "lab", "cmd/policyd"},
+		"internal/world":  {"bench", "fleet", "lab", "cmd/policyd"},
 		"internal/daemon": {"bench", "cmd/milter", "cmd/policyd", "internal/world", "lab"},
 	}
 }

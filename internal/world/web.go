@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -96,6 +97,11 @@ func newWeb(d *DNS) (*Web, error) {
 	}
 	go func() { _ = w.server.ServeTLS(w.listener, "", "") }()
 	return w, nil
+}
+
+// Authority returns that CA's certificate as PEM, for programs that read it from a file.
+func (w *Web) Authority() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: w.ca.Raw})
 }
 
 func (w *Web) close() {

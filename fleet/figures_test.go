@@ -1,0 +1,84 @@
+package fleet
+
+import (
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// figures measures what a fleet costs its server: docs/fleet.md works with them. Counts and
+// octets only, since they do not depend on the machine.
+func figures(t *testing.T) {
+	const known, asked = 200, 200
+	in := newInternet(t, numbered("m", known+asked))
+	redis := redisAt(t, 2)
+	list := fleetOf(t, in, oneServer)
+	for _, n := range list {
+		n.withinReach(1)
+	}
+	elapse(t.Context(), 2*time.Second)
+	before := redis.calls()
+	for _, name := range numbered("m", known) {
+		list[0].want(name+".sts.example", strict(name))
+	}
+	if !eventually(t.Context(), 10*time.Second, func() bool { return redis.records("policy") == known }) {
+		t.Fatalf("%d records", redis.records("policy"))
+	}
+	after := redis.calls()
+	figure(t, "%d policies learned: %d reads before the fetch, %d writes", known, after["getrange"]-before["getrange"], after["set"]-before["set"])
+	memory(t, redis)
+	before, fetched := redis.calls(), in.fetches()
+	for _, name := range numbered("m", known) {
+		list[1].want(name+".sts.example", strict(name))
+	}
+	after = redis.calls()
+	figure(t, "%d policies that another node knows: %d reads, %d fetches before the answer", known, after["getrange"]-before["getrange"], in.fetches()-fetched)
+	cold(t, list, in)
+}
+
+// memory is what records take there.
+func memory(t *testing.T, redis *server) {
+	total, length := 0, 0
+	keys := redis.keys()
+	for _, key := range keys {
+		n, err := strconv.Atoi(redis.do("MEMORY", "USAGE", key, "SAMPLES", "0"))
+		must(t, err)
+		l, err := strconv.Atoi(redis.do("STRLEN", key))
+		must(t, err)
+		total, length = total+n, length+l
+	}
+	figure(t, "%d octets of Redis' memory a record, of which %d are the record (policies of %d octets)", total/len(keys), length/len(keys), len(policyText("m100")))
+	for _, line := range strings.Split(redis.do("INFO", "memory"), "\n") {
+		if strings.HasPrefix(line, "used_memory:") {
+			figure(t, "Redis in all: %s", line)
+		}
+	}
+}
+
+// cold compares questions for domains without a policy: with the server, without it, and
+// with one that hangs.
+func cold(t *testing.T, list []*node, in *internet) {
+	names := numbered("m", 100)
+	round := func() time.Duration {
+		elapse(t.Context(), 1500*time.Millisecond) // verdicts end
+		start := time.Now()
+		for _, name := range names {
+			list[0].want("lax-"+name+".sts.example", "NOTFOUND ")
+		}
+		return time.Since(start)
+	}
+	round()
+	var with, without time.Duration
+	for range 3 {
+		with += round()
+		cut(t, 1)
+		list[0].outOfReach(list[0].said("out of reach") + 1)
+		without += round()
+		was := list[0].said("within reach")
+		mend(t, 1)
+		list[0].withinReach(was + 1)
+	}
+	figure(t, "a question for a domain without a policy takes %.3f of the time with the server as without", float64(with)/float64(without))
+	_ = in
+}
