@@ -122,7 +122,6 @@ func NewStack(cfg *config.Config, st *store.Store, through Network, log *slog.Lo
 	mta := newMTA(cfg, through, log)
 	visits := visitor{cfg, through, resolver, fetcher.Roots, log, new(probe.Visits)}
 	learning := newBanners(visits, st, s.fleet)
-	st.KeepHistory(cfg.Store.History)
 	seen := chronicle{st, log}
 	var responder *socketmapd.Responder
 	e, err = engine.New(engine.Config{
@@ -158,6 +157,7 @@ func NewStack(cfg *config.Config, st *store.Store, through Network, log *slog.Lo
 		}
 		s.refresher = newRefresher(st, policies, resolver, e, log)
 	}
+	st.KeepHistory(cfg.Store.History)
 	return s, nil
 }
 

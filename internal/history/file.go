@@ -22,9 +22,7 @@ func (b *Book) SetLimit(records int, now time.Time) {
 	b.mu.Lock()
 	b.limit = min(max(records, 0), MaxRecords)
 	if b.limit == 0 {
-		for seq := range b.record {
-			b.drop(seq)
-		}
+		b.drop(func(*Change) bool { return true })
 		for dest := range b.known {
 			b.forget(dest)
 		}
@@ -39,7 +37,7 @@ func (b *Book) SetLimit(records int, now time.Time) {
 func (b *Book) Crowded() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return len(b.record) > b.limit+b.limit/slack/2 || len(b.known) > b.most+b.most/slack/2
+	return len(b.records) > b.limit+b.limit/slack/2 || len(b.known) > b.most+b.most/slack/2
 }
 
 // Batch takes what is to be written. Written must be called before the next Batch.
@@ -49,7 +47,7 @@ func (b *Book) Batch() Batch {
 	out := Batch{make(map[uint64]*Change, len(b.dirty)), make(map[string]*State, len(b.dirtyKnown))}
 	for seq := range b.dirty {
 		// A record does not change.
-		out.Changes[seq] = b.record[seq]
+		out.Changes[seq] = b.find(seq)
 	}
 	for dest := range b.dirtyKnown {
 		out.States[dest] = nil
@@ -69,7 +67,7 @@ func (b *Book) Written(batch Batch, err error) {
 	for seq, c := range batch.Changes {
 		switch {
 		case err == nil:
-		case c == nil || b.record[seq] != nil:
+		case c == nil || b.find(seq) != nil:
 			b.dirty[seq] = true
 		default:
 			delete(b.dirty, seq)
@@ -119,21 +117,20 @@ func (b *Book) Load(changes []Change, states []State) {
 func (b *Book) merge(changes []Change) {
 	inFile := make(map[uint64]*Change, len(changes))
 	for i := range changes {
-		if !b.dirty[changes[i].Seq] || b.record[changes[i].Seq] != nil {
+		if !b.dirty[changes[i].Seq] || b.find(changes[i].Seq) != nil {
 			inFile[changes[i].Seq] = &changes[i]
 		}
 	}
 	var newer []*Change
 	taken := false
-	for seq, c := range b.record {
-		if old := inFile[seq]; old == nil || old.Dest != c.Dest || !old.Time.Equal(c.Time) {
+	for _, c := range b.records {
+		if old := inFile[c.Seq]; old == nil || old.Dest != c.Dest || !old.Time.Equal(c.Time) {
 			newer = append(newer, c)
 			taken = taken || old != nil
 		}
 	}
-	slices.SortFunc(newer, func(a, b *Change) int { return cmp.Compare(a.Seq, b.Seq) })
-	clear(b.record)
-	clear(b.of)
+	b.records = nil
+	clear(b.count)
 	for _, seq := range slices.Sorted(maps.Keys(inFile)) {
 		b.insert(inFile[seq])
 		delete(b.dirty, seq)
@@ -151,6 +148,8 @@ func (b *Book) merge(changes []Change) {
 		b.insert(c)
 		b.dirty[c.Seq] = true
 	}
+	// Without new numbers the two may alternate.
+	slices.SortFunc(b.records, func(a, b *Change) int { return cmp.Compare(a.Seq, b.Seq) })
 }
 
 // Waiting is how much there is to write.

@@ -2,7 +2,7 @@
 // and the last verdict on each that demanded something.
 //
 //	b := history.NewBook(10_000)
-//	change := b.Note(history.Observation{Time: now, Dest: "example.com", Verdict: v, Source: s, Until: until, Reasons: reasons})
+//	change, _ := b.Note(history.Observation{Time: now, Dest: "example.com", Verdict: v, Source: s, Until: until, Reasons: reasons})
 //	if change != nil && change.Downgrade {
 //		... // less is promised than before
 //	}
@@ -156,15 +156,18 @@ type Book struct {
 	limit  int // records
 	most   int // last verdicts
 	known  map[string]State
-	record map[uint64]*Change
-	of     map[string][]uint64 // the records of a destination, oldest first
-	seq    uint64
+	// records are in the order of their numbers, and count says how many each
+	// destination has.
+	records []*Change
+	count   map[string]int
+	seq     uint64
 	// idle are destinations without a policy, in two generations.
 	seed      maphash.Seed
 	idle, old map[uint64]struct{}
 	// dirtyKnown and dirty are what differs from the file.
 	dirtyKnown map[string]bool
 	dirty      map[uint64]bool
+	marks      uint64 // how often something was added to them by Note
 	stats      Stats
 }
 
@@ -173,16 +176,23 @@ type Book struct {
 func NewBook(records int) *Book {
 	return &Book{
 		limit: min(max(records, 0), MaxRecords), most: MaxKnown, seed: maphash.MakeSeed(),
-		known: make(map[string]State), record: make(map[uint64]*Change), of: make(map[string][]uint64),
+		known: make(map[string]State), count: make(map[string]int),
 		idle: make(map[uint64]struct{}), dirtyKnown: make(map[string]bool), dirty: make(map[uint64]bool),
 	}
 }
 
-// Note takes a verdict, and returns the change that it is; nil where it is none.
-func (b *Book) Note(o Observation) *Change {
-	g, delivers := verdict.Guarantees(o.Verdict)
+// Note takes a verdict, and returns the change that it is; nil where it is none. write
+// reports whether there is more to write than before.
+func (b *Book) Note(o Observation) (c *Change, write bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	before := b.marks
+	c = b.note(o)
+	return c, b.marks != before
+}
+
+func (b *Book) note(o Observation) *Change {
+	g, delivers := verdict.Guarantees(o.Verdict)
 	if b.limit == 0 {
 		return nil
 	}
@@ -273,6 +283,7 @@ func (b *Book) keep(s State) {
 	s.filed = old.filed || !known && b.dirtyKnown[s.Dest]
 	b.known[s.Dest] = s
 	b.dirtyKnown[s.Dest] = true
+	b.marks++
 }
 
 // add takes a record.
@@ -281,10 +292,12 @@ func (b *Book) add(c *Change) {
 	if c.Downgrade {
 		b.stats.Downgrades++
 	}
-	if list := b.of[c.Dest]; len(list) >= MaxOfDest {
-		b.drop(list[0])
+	if b.count[c.Dest] >= MaxOfDest {
+		i := slices.IndexFunc(b.records, func(old *Change) bool { return old.Dest == c.Dest })
+		b.dropped(b.records[i])
+		b.records = slices.Delete(b.records, i, i+1)
 	}
-	if len(b.record) >= b.limit+max(1, b.limit/slack) {
+	if len(b.records) >= b.limit+max(1, b.limit/slack) {
 		b.stats.Dropped++
 		return
 	}
@@ -292,34 +305,48 @@ func (b *Book) add(c *Change) {
 	c.Seq = b.seq
 	b.insert(c)
 	b.dirty[c.Seq] = true
+	b.marks++
 }
 
+// insert takes a record whose number is higher than all.
 func (b *Book) insert(c *Change) {
-	b.record[c.Seq] = c
-	b.of[c.Dest] = append(b.of[c.Dest], c.Seq)
+	b.records = append(b.records, c)
+	b.count[c.Dest]++
 	b.seq = max(b.seq, c.Seq)
 }
 
-// drop removes a record.
-func (b *Book) drop(seq uint64) {
-	c, found := b.record[seq]
+// find returns a record; nil where there is none of that number.
+func (b *Book) find(seq uint64) *Change {
+	i, found := slices.BinarySearchFunc(b.records, seq, func(c *Change, seq uint64) int { return cmp.Compare(c.Seq, seq) })
 	if !found {
-		return
+		return nil
 	}
-	delete(b.record, seq)
+	return b.records[i]
+}
+
+// drop removes the records of which gone is true.
+func (b *Book) drop(gone func(*Change) bool) {
+	b.records = slices.DeleteFunc(b.records, func(c *Change) bool {
+		if !gone(c) {
+			return false
+		}
+		b.dropped(c)
+		return true
+	})
+}
+
+// dropped counts a record that goes.
+func (b *Book) dropped(c *Change) {
 	b.stats.Dropped++
-	if b.dirty[seq] {
+	if b.count[c.Dest]--; b.count[c.Dest] == 0 {
+		delete(b.count, c.Dest)
+	}
+	if b.dirty[c.Seq] {
 		// It was never written.
-		delete(b.dirty, seq)
+		delete(b.dirty, c.Seq)
 	} else {
-		b.dirty[seq] = true
+		b.dirty[c.Seq] = true
 	}
-	list := slices.DeleteFunc(slices.Clone(b.of[c.Dest]), func(s uint64) bool { return s == seq })
-	if len(list) == 0 {
-		delete(b.of, c.Dest)
-		return
-	}
-	b.of[c.Dest] = list
 }
 
 // Filter says which records are wanted.
@@ -339,16 +366,16 @@ type Filter struct {
 // Changes returns records, latest first.
 func (b *Book) Changes(f Filter) []Change {
 	b.mu.Lock()
+	all := slices.Clone(b.records) // a record does not change
+	b.mu.Unlock()
 	var list []Change
-	for seq, c := range b.record {
-		if (f.Before == 0 || seq < f.Before) && !c.Time.Before(f.Since) && (c.Downgrade || !f.Downgrades) && (f.Name == "" || nameOf(c.Dest) == f.Name) {
+	for _, c := range slices.Backward(all) {
+		if f.Max > 0 && len(list) >= f.Max {
+			break
+		}
+		if (f.Before == 0 || c.Seq < f.Before) && !c.Time.Before(f.Since) && (c.Downgrade || !f.Downgrades) && (f.Name == "" || nameOf(c.Dest) == f.Name) {
 			list = append(list, *c)
 		}
-	}
-	b.mu.Unlock()
-	slices.SortFunc(list, func(a, b Change) int { return cmp.Compare(b.Seq, a.Seq) })
-	if f.Max > 0 && len(list) > f.Max {
-		list = list[:f.Max]
 	}
 	return list
 }
@@ -373,7 +400,7 @@ func (b *Book) Stats() Stats {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s := b.stats
-	s.Records, s.Known = len(b.record), len(b.known)
+	s.Records, s.Known = len(b.records), len(b.known)
 	return s
 }
 

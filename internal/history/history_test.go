@@ -28,7 +28,8 @@ func (w *world) note(dest string, v verdict.Verdict, s verdict.Source, codes ...
 	for _, code := range codes {
 		o.Reasons = append(o.Reasons, verdict.Reason{Code: code})
 	}
-	return w.Note(o)
+	c, _ := w.Note(o)
+	return c
 }
 
 func (w *world) none(dest string) *Change {

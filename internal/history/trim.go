@@ -28,9 +28,11 @@ func (b *Book) Trim(now time.Time) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	surplus := make(map[uint64]bool, len(gone))
 	for _, seq := range gone {
-		b.drop(seq)
+		surplus[seq] = true
 	}
+	b.drop(func(c *Change) bool { return surplus[c.Seq] })
 	for _, dest := range forgotten {
 		if _, found := b.known[dest]; found {
 			b.forget(dest)
@@ -41,15 +43,11 @@ func (b *Book) Trim(now time.Time) {
 // tooMany drops what is too old, and returns what is kept where that is too much.
 func (b *Book) tooMany(now time.Time, limit int) (records []item[uint64], known []item[string]) {
 	old := now.Add(-Keep)
-	if len(b.record) > limit {
-		records = make([]item[uint64], 0, len(b.record))
-	}
-	for seq, c := range b.record {
-		switch {
-		case c.Time.Before(old):
-			b.drop(seq)
-		case records != nil:
-			records = append(records, item[uint64]{seq, c.Dest, c.Time})
+	b.drop(func(c *Change) bool { return c.Time.Before(old) })
+	if len(b.records) > limit {
+		records = make([]item[uint64], 0, len(b.records))
+		for _, c := range b.records {
+			records = append(records, item[uint64]{c.Seq, c.Dest, c.Time})
 		}
 	}
 	if len(b.known) > b.most {

@@ -38,6 +38,10 @@ func changesBucket() []byte { return []byte("changes") }
 
 func verdictsBucket() []byte { return []byte("verdicts") }
 
+// historyDelay is how long last verdicts may wait for others to be written with: while a
+// cache fills there are many, and none is worth a transaction of its own.
+const historyDelay = 10 * time.Second
+
 // KeepHistory sets how many records of history are kept; 0 is none, and drops what there
 // is. A store that was opened keeps as many as a history.Book can.
 func (s *Store) KeepHistory(records int) {
@@ -46,10 +50,20 @@ func (s *Store) KeepHistory(records int) {
 }
 
 // Note takes a verdict for the history, and returns the change that it is, or nil. It waits
-// for no disk.
+// for no disk. A change is written at once, a last verdict within ten seconds, or at the
+// next Sync or Close.
 func (s *Store) Note(o history.Observation) *history.Change {
-	c := s.book.Note(o)
-	s.historyChanged()
+	c, write := s.book.Note(o)
+	switch {
+	case !write:
+	case c != nil || s.path == "":
+		s.historyChanged()
+	case s.lazy.CompareAndSwap(false, true):
+		time.AfterFunc(historyDelay, func() {
+			s.lazy.Store(false)
+			s.historyChanged()
+		})
+	}
 	return c
 }
 

@@ -66,8 +66,9 @@ type Store struct {
 	cleanup cleanup
 	repair  *file // what a reader found to be damaged
 	pins    pins
-	// book has a lock of its own.
+	// book has a lock of its own; lazy says that it will be written soon.
 	book *history.Book
+	lazy atomic.Bool
 
 	seq     uint64 // changes taken
 	durable uint64 // of them on disk
@@ -478,6 +479,9 @@ func (s *Store) Sync(ctx context.Context) error {
 		return nil
 	}
 	s.mu.Lock()
+	if s.book.Waiting() > 0 {
+		s.seq++
+	}
 	target, began := s.seq, s.begun
 	notify(s.urgent)
 	for s.durable < target {

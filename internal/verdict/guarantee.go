@@ -11,7 +11,7 @@ type Guarantee uint8
 
 // What can be promised.
 const (
-	// Tried: TLS is used where a host offers it (RFC 7435 §4.1).
+	// Tried: TLS is used where a host offers it.
 	Tried Guarantee = 1 << iota
 	// Encrypted: no message goes to any host without TLS.
 	Encrypted
