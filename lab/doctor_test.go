@@ -66,11 +66,17 @@ func (l *lab) healthy() []string {
 		}
 		return list
 	}
+	if l.server() == "sendmail" {
+		return l.sendmailHealthy()
+	}
 	return nil
 }
 
 // doctored has policyd doctor look at a healthy machine, and at each ailment.
 func (l *lab) doctored(t *testing.T) {
+	if err := l.installTools(); err != nil {
+		t.Fatal(err)
+	}
 	all, status := l.examine(t)
 	if got := faults(all); !slices.Equal(distinct(got), distinct(l.healthy())) || status != 0 {
 		t.Errorf("a healthy machine: %q, exit status %d", got, status)
@@ -79,14 +85,14 @@ func (l *lab) doctored(t *testing.T) {
 		}
 	}
 	l.fromOutside(t)
-	l.sh(t, "rm -rf /var/tmp/kept; mkdir -p /var/tmp/kept; cp -a --parents /etc /var/spool/postfix/etc /var/lib/tlsverdict /var/tmp/kept/ 2>/dev/null; :")
+	l.sh(t, "rm -rf /var/tmp/kept; mkdir -p /var/tmp/kept; cp -a --parents /etc /var/spool/postfix/etc /var/lib/tlsverdict /var/tmp/kept/ 2>/dev/null || :")
 	for _, a := range l.ailments() {
 		if a.only != "" && a.only != l.version() {
 			continue
 		}
 		t.Run(a.name, func(t *testing.T) {
+			defer l.sh(t, "cp -a /var/tmp/kept/etc /; cp -a /var/tmp/kept/var /")
 			l.ails(t, a)
-			l.sh(t, "cp -a /var/tmp/kept/etc /; cp -a /var/tmp/kept/var /")
 		})
 	}
 }
@@ -137,6 +143,9 @@ func (l *lab) ails(t *testing.T, a ailment) {
 	all, _ = l.examine(t, a.flags...)
 	if got := faults(all); slices.Contains(got, a.finds) && !slices.Contains(l.healthy(), a.finds) {
 		t.Errorf("mended by %q, and still found: %q", f.Mend, got)
+		for _, f := range all {
+			t.Logf("%+v", f)
+		}
 	}
 }
 
@@ -158,8 +167,14 @@ func (l *lab) ailments() []ailment {
 	switch l.server() {
 	case "postfix":
 		return append(postfixAilments(), hostAilments()...)
+	case "exim":
+		return eximAilments()
 	}
-	return nil
+	severity := "warning"
+	if l.withoutDANE() {
+		severity = "notice"
+	}
+	return append(sendmailAilments(), lookingForPostfix(severity))
 }
 
 // hostAilments are those of the machine, and of policyd.

@@ -98,12 +98,15 @@ func (b box) programSetups() []setup {
 		return []setup{
 			table, implicit, split, unsplit,
 			{name: "own", resolver: local, here: validates, dnssec: "validate", dane: "native", acts: (*lab).eximsOwn},
+			{name: "doctor", resolver: local, here: validates, dnssec: "validate", dane: "native", acts: (*lab).doctored},
 			{name: "deceived", resolver: lying, dnssec: "validate", dane: "native", lies: liesToExim(), acts: (*lab).deceived},
 		}
 	case "sendmail":
 		own := table
 		own.name, own.alone, own.shown, own.acts = "own", false, false, (*lab).sendmailsOwn
-		return []setup{table, filtered, own}
+		treated := own
+		treated.name, treated.acts = "doctor", (*lab).doctored
+		return []setup{table, filtered, own, treated}
 	}
 	all := []setup{
 		// A validating resolver on the mail server.

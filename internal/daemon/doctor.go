@@ -153,6 +153,7 @@ func (x *examiner) policyd(ctx context.Context) doctor.Policyd {
 	p := doctor.Policyd{
 		File: x.cfg.File, Observe: x.cfg.Mode == verdict.Observe,
 		Native: x.cfg.Postfix.DANE == config.DANENative, Fingerprints: x.cfg.Postfix.DANE == config.DANEFingerprint,
+		Seeks: x.cfg.Postfix.DANE == config.DANEAuto && !x.cfg.Postfix.DANEResolver.IsValid(),
 	}
 	for _, w := range x.cfg.Warnings(time.Now()) {
 		p.Warnings = append(p.Warnings, w.Error())

@@ -29,7 +29,7 @@ type MTAs struct {
 // LookAtMTAs asks each mail server that is on a machine. What cannot be learnt is said
 // in the evidence. With a nil probe no resolver is asked.
 func LookAtMTAs(ctx context.Context, m program.Machine, probe Prober) MTAs {
-	return MTAs{Looked: true, Postfix: lookPostfix(ctx, m, probe), Exim: lookExim(ctx, m), Sendmail: lookSendmail(ctx, m)}
+	return MTAs{Looked: true, Postfix: lookPostfix(ctx, m, probe), Exim: lookExim(ctx, m, probe), Sendmail: lookSendmail(ctx, m, probe)}
 }
 
 // Whom findings are about, beside the mail servers.

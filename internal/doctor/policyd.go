@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"fmt"
 	"io/fs"
 	"path/filepath"
@@ -25,6 +26,9 @@ type Policyd struct {
 	Native bool
 	// Fingerprints: policyd tells Postfix fingerprints, whatever it could do itself.
 	Fingerprints bool
+	// Seeks: how DANE can be enforced is found out by a look at Postfix, and no resolver is
+	// named for it.
+	Seeks bool
 	// Listen are the sockets for questions.
 	Listen []Listener
 	Store  Store
@@ -92,6 +96,7 @@ const (
 	PolicydMode    Check = "mode"
 	PolicydAnswers Check = "answers"
 	PolicydStore   Check = "store"
+	PolicydDANE    Check = "dane"
 )
 
 func policydKinds() map[Check]Kind {
@@ -113,6 +118,13 @@ func policydKinds() map[Check]Kind {
 			Title:    "policyd answers on each of its sockets",
 			Why:      "mail servers defer all mail while nobody answers",
 			Mend:     "`systemctl enable --now tlsverdict-policyd`",
+		},
+		PolicydDANE: {
+			Severity: finding.Warning,
+			Title:    "policyd knows how the mail server here can enforce DANE",
+			Why:      "postfix.dane = \"auto\" asks Postfix alone; without one policyd answers fingerprints, which an Exim and a Sendmail with a resolver of their own need not: mail waits for domains whose TLSA records have no fingerprint",
+			Mend:     "`dane_resolver = \"127.0.0.1\"`, the resolver of the mail server, in [postfix] of policyd.toml",
+			Cite:     "RFC 7672 §2.1.1",
 		},
 		PolicydStore: {
 			Severity: finding.Error,
@@ -154,6 +166,32 @@ func (r *report) policyd() {
 	}
 	r.answers()
 	r.store()
+	r.dane()
+}
+
+// dane judges whether policyd can know what a mail server other than Postfix can do.
+func (r *report) dane() {
+	exim, sendmail := &r.MTAs.Exim, &r.MTAs.Sendmail
+	name := cmp.Or(r.Policyd.File, "the built-in defaults")
+	does := exim.Setup.DANE || sendmail.dane()
+	switch {
+	case len(r.MTAs.Postfix.Instances) > 0:
+		r.well(PolicydDANE, name, "Postfix tells it")
+	case exim.Setup.Version == "" && sendmail.Setup.Version == "":
+		return // that there is none is told already
+	case !r.Policyd.Seeks:
+		r.well(PolicydDANE, name, "it need not look for a Postfix")
+	case does:
+		r.add(Finding{
+			Check: PolicydDANE, Severity: finding.Warning, Looked: name, Found: "it looks for a Postfix, and there is none here",
+			In: cmp.Or(r.Policyd.File, "/etc/tlsverdict/policyd.toml"), Mend: "[postfix]\ndane_resolver = \"127.0.0.1\"",
+		})
+	default:
+		r.add(Finding{
+			Check: PolicydDANE, Severity: finding.Notice, Looked: name, Found: "it looks for a Postfix, and there is none here; Sendmail does no DANE",
+			In: cmp.Or(r.Policyd.File, "/etc/tlsverdict/policyd.toml"), Mend: "[postfix]\ndane = \"native\"",
+		})
+	}
 }
 
 // answers judges the sockets.

@@ -47,7 +47,7 @@ func plan() map[string]room {
 		"internal/impact":     {ours: []string{"internal/maillog", "internal/mtasts", "internal/verdict"}, theirs: []string{"std"}, why: pure + ", it judges deliveries"},
 		"internal/migrate":    {theirs: []string{"go.yaml.in/yaml/v3"}, why: pure + ", it reads other programs' settings"},
 		"internal/finding":    {theirs: []string{"std"}, why: pure},
-		"internal/doctor":     {ours: []string{"internal/finding", "internal/nexthop", "internal/postfix", "internal/program", "internal/verdict", "postfixmap"}, theirs: []string{"std"}, why: "it judges what was found on a host, and knows no configuration of ours"},
+		"internal/doctor":     {ours: []string{"internal/exim", "internal/sendmail", "internal/snippet", "internal/finding", "internal/nexthop", "internal/postfix", "internal/program", "internal/verdict", "postfixmap"}, theirs: []string{"std"}, why: "it judges what was found on a host, and knows no configuration of ours"},
 		"internal/lint":       {ours: []string{"internal/finding", "internal/verdict", "internal/mtasts", "internal/tlsa", "internal/signal", "internal/nexthop"}, theirs: []string{"std"}, why: pure + ", it judges evidence"},
 		"internal/survey":     {ours: []string{"internal/lint", "internal/fetch", "internal/verdict", "internal/mtasts", "internal/tlsa", "internal/signal", "internal/nexthop", "internal/probe"}, theirs: []string{"std"}, why: "it asks for its owner's sake, and judges nothing"},
 		"internal/explain":    {ours: []string{"internal/engine", "internal/verdict", "internal/mtasts", "internal/tlsa", "internal/signal", "internal/nexthop"}, theirs: []string{"std"}, why: "it tells what was decided"},

@@ -153,10 +153,19 @@ func Run(ctx context.Context, program string, args ...string) ([]byte, error) {
 	case err != nil && len(said.Bytes()) == 0:
 		return nil, fmt.Errorf("%w: %w", ErrSilent, err)
 	case err != nil:
-		first, _, _ := bytes.Cut(said.Bytes(), []byte("\n"))
-		return nil, fmt.Errorf("%w: %.200q", err, first)
+		return nil, fmt.Errorf("%w: %.300q", err, complaint(said.Bytes()))
 	}
 	return out.Bytes(), nil
+}
+
+// complaint is the first line of what a program says when it fails, and the second where
+// the first announces it, as Exim does.
+func complaint(said []byte) string {
+	first, rest, _ := strings.Cut(string(said), "\n")
+	if second, _, _ := strings.Cut(rest, "\n"); strings.HasSuffix(first, ":") && second != "" {
+		return first + " " + strings.TrimSpace(second)
+	}
+	return first
 }
 
 // bounded is a buffer that takes maxOutput bytes. (Not by embedding: io.Copy would

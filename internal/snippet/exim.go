@@ -51,7 +51,7 @@ func (x Exim) For(d Daemon) (Snippet, error) {
 	if x.Version == "" {
 		x.Version, x.TLS, x.DANE = NewestExim, true, true
 	}
-	if parseVersion(x.Version).before(4, 96, 0) {
+	if TooOld("exim", x.Version) {
 		return Snippet{}, fmt.Errorf("%w: Exim %s; 4.96 is the first that contrib's files work with", ErrUnfit, x.Version)
 	}
 	if !x.TLS || !x.DANE {

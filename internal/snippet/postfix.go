@@ -41,7 +41,7 @@ func (p Postfix) For(d Daemon) (Snippet, error) {
 	d = d.settled()
 	s := Snippet{MTA: "postfix", Version: or(p.Version, NewestPostfix), First: []string{}, Then: []string{"postfix reload"}}
 	v := parseVersion(s.Version)
-	if v.before(3, 4, 0) {
+	if TooOld(s.MTA, s.Version) {
 		return Snippet{}, fmt.Errorf("%w: Postfix %s does not know the attribute servername; 3.4 is the first that does", ErrUnfit, s.Version)
 	}
 	p.Queue = or(p.Queue, "/var/spool/postfix")

@@ -38,7 +38,7 @@ func (m Sendmail) For(d Daemon) (Snippet, error) {
 	if m.Version == "" {
 		m.Version, m.DANE = NewestSendmail, true
 	}
-	if parseVersion(m.Version).before(8, 17, 0) {
+	if TooOld("sendmail", m.Version) {
 		return Snippet{}, fmt.Errorf("%w: Sendmail %s; 8.17 is the first that FEATURE(tlsverdict) works with", ErrUnfit, m.Version)
 	}
 	if len(m.Lacks) > 0 {

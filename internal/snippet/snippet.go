@@ -222,6 +222,13 @@ func (d Daemon) noResolver() string {
 	return "/etc/resolv.conf does not name a resolver on this host. DANE needs one that validates: apt install unbound."
 }
 
+// TooOld reports whether a release of a mail server is older than the oldest that can ask
+// policyd: Postfix 3.4, Exim 4.96, Sendmail 8.17. One that cannot be read is.
+func TooOld(mta, release string) bool {
+	oldest := map[string]version{"postfix": {3, 4, 0}, "exim": {4, 96, 0}, "sendmail": {8, 17, 0}}[mta]
+	return parseVersion(release).before(oldest[0], oldest[1], oldest[2])
+}
+
 // version is a release, as numbers.
 type version [3]int
 
