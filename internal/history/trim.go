@@ -28,11 +28,11 @@ func (b *Book) Trim(now time.Time) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	surplus := make(map[uint64]bool, len(gone))
+	out := make(map[uint64]bool, len(gone))
 	for _, seq := range gone {
-		surplus[seq] = true
+		out[seq] = true
 	}
-	b.drop(func(c *Change) bool { return surplus[c.Seq] })
+	b.drop(func(c *Change) bool { return out[c.Seq] })
 	for _, dest := range forgotten {
 		if _, found := b.known[dest]; found {
 			b.forget(dest)
