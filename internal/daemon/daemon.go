@@ -275,13 +275,12 @@ func (d *daemon) reload(ctx context.Context) (file string, err error) {
 	next.waits.Inherit(d.stack.Load().waits)
 	d.state.keep(d.stack.Load().Resolver.Health())
 	next.Start()
-	d.retire(ctx, d.stack.Swap(next))
+	d.retire(ctx, d.totals.succeed(&d.stack, next))
 	return cfg.File, nil
 }
 
 // retire closes a stack when nobody can be waiting for it any more.
 func (d *daemon) retire(ctx context.Context, old *Stack) {
-	d.totals.retire(old)
 	d.retiring.Go(func() {
 		timer := time.NewTimer(lifecycle.DrainTime)
 		defer timer.Stop()

@@ -64,7 +64,7 @@ func (d *daemon) measured(ctx context.Context, server func() httpd.Stats, polici
 	return metrics.Handler(d.durations, func() metrics.Snapshot {
 		s := d.stack.Load()
 		snap := metrics.Snapshot{
-			Totals: d.totals.with(s), Server: d.server.Stats(), Connections: d.limits.connections, CacheLimit: s.cfg.Cache.Entries,
+			Totals: d.totals.with(&d.stack), Server: d.server.Stats(), Connections: d.limits.connections, CacheLimit: s.cfg.Cache.Entries,
 			HTTP: server(), Store: d.store.Stats(), History: d.store.HistoryStats(), Health: s.Resolver.Health(), Report: d.readiness(storePath), Build: build,
 		}
 		snap.Survey, snap.Surveyed = policies.latest(ctx)

@@ -49,8 +49,7 @@ func TestMeasured(t *testing.T) {
 	expect("first", append(once, `tlsverdict_answers_total{map="sts",verdict="defer"} 0`, `tlsverdict_http_connections 3`,
 		`tlsverdict_ready 0`, `tlsverdict_config_last_reload_successful 1`)...)
 	old, next := d.stack.Load(), newDaemon(t, text).stack.Load()
-	d.totals.retire(old)
-	d.stack.Store(next)
+	d.totals.succeed(&d.stack, next)
 	expect("replaced", once...)
 	ask()
 	d.totals.close(old)

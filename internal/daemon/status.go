@@ -50,7 +50,7 @@ func (d *daemon) page(ctx context.Context, policies *surveys) http.Handler {
 // answered counts what mail servers were told of destinations, by verdict.
 func (d *daemon) answered() status.Counts {
 	var out status.Counts
-	for kind, n := range d.totals.with(d.stack.Load()).Answers {
+	for kind, n := range d.totals.with(&d.stack).Answers {
 		if !socketmapd.ForMail(kind.Map) {
 			continue
 		}
@@ -68,7 +68,7 @@ func (d *daemon) explain(ctx context.Context, dest string) (*explain.Report, err
 
 // snapshot is what the page shows of a stack, and of what all stacks share.
 func (d *daemon) snapshot(s *Stack) status.Snapshot {
-	totals, server, kept := d.totals.with(s), d.server.Stats(), d.store.Stats()
+	totals, server, kept := d.totals.with(&d.stack), d.server.Stats(), d.store.Stats()
 	out := status.Snapshot{
 		Time: time.Now().UTC(), Observe: s.cfg.Mode == verdict.Observe,
 		Cache: status.Cache{

@@ -60,8 +60,7 @@ func TestPage(t *testing.T) {
 	// A reload, without its file.
 	old, next := d.stack.Load(), newDaemon(t, text).stack.Load()
 	next.waits.Inherit(old.waits)
-	d.totals.retire(old)
-	d.stack.Store(next)
+	d.totals.succeed(&d.stack, next)
 	ask("postfix", "mine.example")
 	var b board
 	if err := json.Unmarshal(get(page, "/status.json").Body.Bytes(), &b); err != nil {

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"tlsverdict/internal/metrics"
 	"tlsverdict/internal/probe"
@@ -16,14 +17,17 @@ type totals struct {
 	past     metrics.Totals
 }
 
-// retire takes note that a stack has a successor.
-func (t *totals) retire(s *Stack) {
+// succeed puts a stack in another's place, which goes on to count. Nobody who adds up sees
+// the other neither here nor there.
+func (t *totals) succeed(force *atomic.Pointer[Stack], next *Stack) (old *Stack) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.retiring == nil {
 		t.retiring = make(map[*Stack]bool)
 	}
-	t.retiring[s] = true
+	old = force.Swap(next)
+	t.retiring[old] = true
+	return old
 }
 
 // close takes note that a stack counts no more.
@@ -35,14 +39,14 @@ func (t *totals) close(s *Stack) {
 }
 
 // with returns the sum of everything, with what the stack in force keeps now.
-func (t *totals) with(current *Stack) metrics.Totals {
+func (t *totals) with(force *atomic.Pointer[Stack]) metrics.Totals {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	sum := t.past
 	for s := range t.retiring {
 		sum = s.totals().Plus(sum)
 	}
-	return current.totals().Plus(sum)
+	return force.Load().totals().Plus(sum)
 }
 
 // totals is what a stack has counted.

@@ -325,6 +325,8 @@ func limits() []limit {
 		{"one probe", "internal/probe/exchange.go", "maxRead", "128 << 10", "128 KB"},
 		{"unknown domains worked out for transport", "internal/socketmapd/transport.go", "warmRate", "10", "10 a second"},
 		{"unknown domains worked out for transport", "internal/socketmapd/transport.go", "warmBurst", "100", "100 at once"},
+		{"connections for monitoring", "internal/httpd/httpd.go", "MaxConnections", "32", "32"},
+		{"connections for monitoring", "internal/httpd/httpd.go", "idleTime", "75 * time.Second", "75 s"},
 		{"connections", "postfixmap/server.go", "DefaultMaxConnections", "4096", "4096"},
 		{"connections that wait for a place", "postfixmap/server.go", "MaxNewcomers", "64", "64"},
 		{"connections that wait for a place", "postfixmap/server.go", "DefaultAdmitTimeout", "time.Second", "1 s"},
