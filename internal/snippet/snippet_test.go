@@ -267,6 +267,27 @@ func TestContrib(t *testing.T) {
 	}
 }
 
+// TestPages: what the pages show is what is printed.
+func TestPages(t *testing.T) {
+	d := at(t, DefaultAddress)
+	for page, made := range map[string]func() (Snippet, error){
+		"postfix": func() (Snippet, error) { return Postfix{Version: "3.10.13", Chrooted: true, Level: "may"}.For(d) },
+		"exim": func() (Snippet, error) {
+			return Exim{Version: "4.98.2", TLS: true, DANE: true, Layout: DebianSplit}.For(d)
+		},
+		"sendmail": func() (Snippet, error) { return Sendmail{Version: "8.18.1", DANE: true}.For(d) },
+	} {
+		text, err := os.ReadFile("../../docs/" + page + ".md")
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := made()
+		if err != nil || !strings.Contains(string(text), "```\n"+s.Text()+"```\n") {
+			t.Errorf("docs/%s.md does not have (%v)\n%s", page, err, s.Text())
+		}
+	}
+}
+
 // TestIncluded: each file that a snippet for Exim includes is one of contrib, which names
 // the place that the snippet says.
 func TestIncluded(t *testing.T) {
