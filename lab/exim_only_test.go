@@ -88,6 +88,15 @@ func (l *lab) deceived(t *testing.T) {
 			ends: everywhere(waits),
 		},
 		{
+			name: "dane-unproven", to: one("daneforeign.example"), verdict: one("dane by dane"),
+			ends: everywhere(waits),
+		},
+		{
+			// The host with TLSA records is down; the other has none.
+			name: "dane-mixed-unproven", to: one("danemixed.example"), verdict: one("dane by dane"), needs: one(delivery),
+			by: one("mx2.danemixed.example"), ends: everywhere(to(encrypted, "mx2.danemixed.example")),
+		},
+		{
 			name: "dane-domain-denied", to: one("liemxnxdomain.example"), verdict: one("dane-only by dane"),
 			ends: everywhere(waits),
 		},
@@ -220,6 +229,7 @@ func understood() []routed {
 		{name: "not-found", exim: "NOTFOUND ", becomes: by("remote_smtp")},
 		{name: "encrypt", exim: "OK level=encrypt", becomes: by("tlsverdict_encrypt")},
 		{name: "dane", exim: "OK level=dane", becomes: by("tlsverdict_dane")},
+		{name: "dane-tlsa", exim: "OK level=dane tlsa=mx.dane.example:mx.sts.example", becomes: by("tlsverdict_dane")},
 		{name: "dane-only", exim: "OK level=dane-only", becomes: by("tlsverdict_dane_only")},
 		{name: "secure", exim: "OK level=secure hosts=mx.dane.example", becomes: by("tlsverdict_secure")},
 		{name: "secure-hosts", exim: "OK level=secure hosts=mx.sts.example:mx.plain.example", becomes: by("tlsverdict_secure")},
@@ -245,6 +255,7 @@ func notUnderstood() []routed {
 		"none-and-more": "OK level=none ", "none-and-attribute": "OK level=none policy=x", "upper-case": "OK level=NONE", "may": "OK level=may",
 		"no-level": "OK", "empty-level": "OK level=", "no-hosts": "OK level=secure", "empty-hosts": "OK level=secure hosts=", "half-hosts": "OK level=secure hosts=mx.dane.example:",
 		"option-in-hosts": "OK level=secure hosts=mx.dane.example byname", "literal-in-hosts": "OK level=secure hosts=[198.51.100.100]", "hosts-of-dane": "OK level=dane hosts=mx.dane.example",
+		"tlsa-of-dane-only": "OK level=dane-only tlsa=mx.dane.example", "empty-tlsa": "OK level=dane tlsa=", "half-tlsa": "OK level=dane tlsa=mx.dane.example:",
 		"perm": "PERM no", "timeout": "TIMEOUT no", "not-found-and-more": "NOTFOUND x",
 	} {
 		all = append(all, routed{name: "unknown-" + name, exim: answer, becomes: "cannot be resolved at this time: tlsverdict: policyd says what is not known here: " + answer})

@@ -23,6 +23,8 @@ func size(v verdict.Verdict) int {
 		return lengths(v.Patterns) + lengths(v.Lines) + lengths(v.Hosts)
 	case verdict.WebPKI:
 		return lengths(v.Hosts)
+	case verdict.DANE:
+		return lengths(v.Hosts)
 	case verdict.Fingerprint:
 		return len(v.Digests) * sha256.Size
 	case verdict.NoPolicy:

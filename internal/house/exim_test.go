@@ -103,7 +103,7 @@ func TestEximSettings(t *testing.T) {
 		}
 	}
 	for _, name := range words(all, `TLSVERDICT_[A-Z_]+`) {
-		_, internal := map[string]string{"TLSVERDICT_TRANSPORT": "", "TLSVERDICT_NETSTRING": "", "TLSVERDICT_APART": ""}[name]
+		_, internal := map[string]string{"TLSVERDICT_TRANSPORT": "", "TLSVERDICT_NETSTRING": "", "TLSVERDICT_TLSA": "", "TLSVERDICT_APART": ""}[name]
 		value, ok := listed[name]
 		if !ok && !internal {
 			t.Errorf("%s does not tell of the setting %s", eximPage, name)

@@ -30,7 +30,7 @@ func appendExim(_ *Options, dst []byte, d nexthop.Destination, r engine.Ruled) [
 	case verdict.Encrypt:
 		return append(dst, "OK level=encrypt"...)
 	case verdict.DANE:
-		return append(dst, "OK level=dane"...)
+		return appendDANE(dst, v.Hosts)
 	case verdict.DANEOnly, verdict.Fingerprint:
 		// Digests are for an MTA that cannot look TLSA records up.
 		return append(dst, "OK level=dane-only"...)
@@ -43,6 +43,24 @@ func appendExim(_ *Options, dst []byte, d nexthop.Destination, r engine.Ruled) [
 	default:
 		panic(fmt.Sprintf("socketmapd: the exim dialect has no words for a verdict of type %T", v))
 	}
+}
+
+// appendDANE writes the line of DANE for some hosts, with the names of those that are
+// known to have usable TLSA records: where Exim's own resolver proves nothing, Exim would use
+// these as if they had none (RFC 7672 §2.2).
+func appendDANE(dst []byte, hosts []string) []byte {
+	const begin = "OK level=dane"
+	out := append(dst, begin...)
+	sep := " tlsa="
+	for _, name := range hosts {
+		text, err := postfixmap.HostPattern(name)
+		if err != nil || strings.HasPrefix(text, ".") || len(out)-len(dst)+len(text) > longestExim {
+			continue
+		}
+		out = append(append(out, sep...), text...)
+		sep = ":"
+	}
+	return out
 }
 
 // exim is a verdict without an operator's own words.

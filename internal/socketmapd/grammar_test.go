@@ -50,7 +50,7 @@ var (
 	nameForm = `[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*`
 	// Nothing may follow servername=hostname, and "*." is never matched.
 	sendmailLine = regexp.MustCompile(`^OK secure match=\.?` + nameForm + `(:\.?` + nameForm + `)* servername=hostname$`)
-	eximLine     = regexp.MustCompile(`^OK level=(none|encrypt|dane|dane-only|secure hosts=` + nameForm + `(:` + nameForm + `)*)$`)
+	eximLine     = regexp.MustCompile(`^OK level=(none|encrypt|dane|dane-only|(dane tlsa|secure hosts)=` + nameForm + `(:` + nameForm + `)*)$`)
 	verdictLine  = regexp.MustCompile(`^OK (none|may|encrypt|dane|dane-only|fingerprint|verify|secure|defer) source=[a-z-]+( fault=(remote|operator|tlsverdict))?( mode=observe)?$`)
 )
 

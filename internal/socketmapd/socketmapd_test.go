@@ -73,6 +73,7 @@ func samples() []sample {
 		{"dane-only", verdict.DANEOnly{}, nil, [5]string{"OK dane-only", "OK dane-only", "NOTFOUND ", "OK dane-only", "OK level=dane-only"}},
 		{"dane-only beside a policy", verdict.DANEOnly{}, &sts, [5]string{"OK dane-only", "OK dane-only", stsLine, "OK dane-only", "OK level=dane-only"}},
 		{"dane", verdict.DANE{}, nil, [5]string{"OK dane", "OK dane", "NOTFOUND ", "OK dane", "OK level=dane"}},
+		{"dane of hosts", verdict.DANE{Hosts: []string{"mx1.example.com", "hostname", "mx2.example.net"}}, nil, [5]string{"OK dane", "OK dane", "NOTFOUND ", "OK dane", "OK level=dane tlsa=mx1.example.com:mx2.example.net"}},
 		{"dane beside a policy", verdict.DANE{}, &sts, [5]string{"OK dane", "OK dane", stsLine, "OK dane", "OK level=dane"}},
 		{
 			"fingerprint",

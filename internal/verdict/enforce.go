@@ -47,7 +47,7 @@ func (d *decision) onlyDANE(t *tally) (Verdict, Source) {
 func (d *decision) eachDANE(t *tally) (Verdict, Source) {
 	switch {
 	case d.native():
-		return DANE{}, FromDANE
+		return DANE{Hosts: d.holders(t)}, FromDANE
 	case t.of(usable) == 0 && t.hidden() < 0:
 		d.say(EncryptAll, d.name(), "")
 		return Encrypt{}, FromDANE
@@ -59,6 +59,17 @@ func (d *decision) eachDANE(t *tally) (Verdict, Source) {
 		return d.hiding(t.hidden(), t)
 	}
 	return d.impossible(t.exception(d.f.Hosts))
+}
+
+// holders are the names of the hosts that have usable records.
+func (d *decision) holders(t *tally) []string {
+	var out []string
+	for i, j := range t.hosts {
+		if j.class == usable {
+			out = append(out, d.f.Hosts[i].Name)
+		}
+	}
+	return out
 }
 
 // hiding is the deferral for a host whose failed lookups may hide TLSA records, where
@@ -82,7 +93,7 @@ func (d *decision) optionalDANE(t *tally) (Verdict, Source) {
 	switch {
 	case d.native():
 		d.say(DANEInsecureMX, d.name(), "")
-		return DANE{}, FromDANE
+		return DANE{Hosts: d.holders(t)}, FromDANE
 	case t.of(plain) > 0:
 		d.say(InsecureUnused, d.name(), "")
 		return nil, FromNothing

@@ -35,7 +35,12 @@ type STSReport struct {
 type DANEOnly struct{}
 
 // DANE: hosts with TLSA records must match them; the others are opportunistic.
-type DANE struct{}
+type DANE struct {
+	// Hosts are the MX names of those that are known to have usable TLSA records, in order
+	// of preference, for an MTA that would otherwise take a resolver's word that a host has
+	// none. Empty where that is not known, as in an override.
+	Hosts []string
+}
 
 // Fingerprint: what DANEOnly asks, for an MTA that cannot look TLSA records up
 // itself: the host's certificate or public key has one of the digests.
