@@ -129,7 +129,6 @@ func NeedsOf(ctx context.Context, cfg *config.Config, through Network) confine.N
 	if cfg.Signals.Implicit.On {
 		ports = append(ports, cfg.Signals.Implicit.Port)
 	}
-	ports = append(ports, sharedPorts(&cfg.Store.Shared)...)
 	if shared := &cfg.Store.Shared; shared.On() {
 		n.Read = append(n.Read, shared.Files()...)
 		ports = append(ports, portsOf(shared.Addresses)...)
@@ -229,7 +228,6 @@ func needsOfFiles(cfg *config.Config) confine.Needs {
 		}
 	}
 	n.Read = append(n.Read, filepath.SplitList(os.Getenv("SSL_CERT_DIR"))...)
-	n.Read = append(n.Read, cfg.Store.Shared.Files()...)
 	return n
 }
 

@@ -3,8 +3,6 @@ package daemon
 import (
 	"fmt"
 	"log/slog"
-	"net"
-	"strconv"
 
 	"tlsverdict/internal/config"
 	"tlsverdict/internal/fleet"
@@ -84,25 +82,6 @@ func Alone(cfg *config.Config) *config.Config {
 	own.Store.Shared = config.Shared{}
 	return &own
 }
-
-// sharedPorts are the ports of a shared store. Sentinels and a cluster name further servers,
-// which have Redis' own port unless the settings name them too.
-func sharedPorts(shared *config.Shared) []uint16 {
-	var ports []uint16
-	for _, address := range shared.Addresses {
-		if _, port, err := net.SplitHostPort(address); err == nil {
-			if n, err := strconv.ParseUint(port, 10, 16); err == nil {
-				ports = append(ports, uint16(n))
-			}
-		}
-	}
-	if shared.Form != config.SharedSingle {
-		ports = append(ports, redisPort)
-	}
-	return ports
-}
-
-const redisPort = 6379
 
 // checkShared reads the files that a shared store needs.
 func checkShared(shared *config.Shared) (warnings []string, err error) {
