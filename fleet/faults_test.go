@@ -80,8 +80,14 @@ func oneServerFaults(t *testing.T) {
 		name string
 		test func(*testing.T, []*node, *server, map[string]string)
 	}{
-		{"killed", killed}, {"wiped", wiped}, {"stopped", stopped}, {"garbage", garbage}, {"forged", forged},
-		{"wrong password", wrongPassword}, {"read-only", readOnly}, {"full", full},
+		{"killed", killed},
+		{"wiped", wiped},
+		{"stopped", stopped},
+		{"garbage", garbage},
+		{"forged", forged},
+		{"wrong password", wrongPassword},
+		{"read-only", readOnly},
+		{"full", full},
 	} {
 		t.Run(fault.name, func(t *testing.T) { fault.test(t, list, redis, answers) })
 	}
@@ -213,10 +219,13 @@ func garbage(t *testing.T, list []*node, redis *server, answers map[string]strin
 			t.Errorf("%d valid records of %d", valid(redis), before)
 		}
 	})
+	said := 0
 	for _, n := range list {
-		if n.said("are not this fleet's") == 0 {
-			t.Errorf("node %d says nothing of garbage", n.number)
-		}
+		said += n.said("are not this fleet's")
+	}
+	if said == 0 {
+		// Not every node sees it before another has mended it.
+		t.Error("no node says anything of garbage")
 	}
 }
 
