@@ -24,8 +24,14 @@
 //	routes, err := host.Routes(ctx)
 //	setting, err := host.Own(ctx, routes, "example.com")   // "mydestination", or ""
 //
-// Limits: the default instance only, and only the service smtp/unix of master.cf;
-// a transport of another name may have other settings. That its TLS library can do
+// Instances finds every Postfix of the host, and in each every service of master.cf that
+// runs smtp(8), with the settings that are named:
+//
+//	all, err := host.Instances(ctx, "smtp_tls_loglevel")
+//	all[0].Clients[0].Settings["smtp_tls_loglevel"]        // with its "-o" over main.cf
+//
+// Limits: Examine and Routes know the default instance only, and only the service
+// smtp/unix of master.cf; a transport of another name may have other settings. That its TLS library can do
 // DANE is not asked: every one since OpenSSL 1.0.2 can. Each run of
 // postconf or postmap has five seconds, and 256 KB to say. Nothing is written or started else.
 //
