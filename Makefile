@@ -6,7 +6,7 @@ BIN ?= bin
 FUZZTIME ?= 30s
 export CGO_ENABLED ?= 0
 
-.PHONY: metrics-check build run test unit race lint lab setup toolchain browser chromium differential fuzz bench bench-tables bench-peers bench-dnssec clean besieged siege soak packages fleet
+.PHONY: metrics-check build run test unit race lint lab setup toolchain browser chromium differential fuzz bench bench-tables bench-peers bench-dnssec clean besieged siege soak packages fleet packages-test
 
 build: ## the binaries, static
 	$(GO) build -trimpath -o $(BIN)/ ./cmd/policyd ./cmd/milter
@@ -14,7 +14,7 @@ build: ## the binaries, static
 run: build ## the daemon with its embedded defaults
 	$(BIN)/policyd serve
 
-test: lint race lab besieged browser metrics-check fleet ## everything, as CI does; installs what the lab needs
+test: lint race lab besieged browser metrics-check fleet packages-test ## everything, as CI does; installs what the lab needs
 
 unit: ## the tests that need neither root nor packages
 	$(GO) test ./...
@@ -67,6 +67,9 @@ siege: ## the same in full, and 200 kills of the store; docs/reliability.md has 
 
 soak: ## an hour of mixed load, attacks and faults
 	TLSVERDICT_SIEGE=full $(GO) test -count=1 -timeout 2h -v -run TestSoak ./siege/ -soak 1h
+
+packages-test: ## the packages under Debian's tools, and on machines that boot: installed, upgraded, purged; root, on Debian
+	TLSVERDICT_PACKAGES=1 $(GO) test -count=1 -timeout 20m -v -run '^TestPackages$$' ./lab/
 
 packages: ## deb and rpm for amd64 and arm64, into dist/; reproducible
 	contrib/packaging/build dist

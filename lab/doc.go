@@ -16,6 +16,9 @@
 // test's output all speak of the same thing. A row is judged by three witnesses: what
 // policyd answers, what the mail server logs, and what the mail host saw.
 //
+// packages_test.go makes the packages and installs them on machines of lab/machines,
+// which boot their own systemd; docs/packaging.md says what is looked at.
+//
 // docs/mta-outcomes.md is what comes of situations_test.go, and what was logged.
 //
 // To run it, as root on Debian with Go:
