@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -206,20 +205,6 @@ func (n *node) explain(key string) map[string]any {
 	must(n.t, json.Unmarshal(reply.Data, &out))
 	return out
 }
-
-// rss is the resident memory in kB.
-func (n *node) rss() int {
-	data, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", n.cmd.Process.Pid))
-	for line := range strings.Lines(string(data)) {
-		if name, value, _ := strings.Cut(line, ":"); name == "VmRSS" {
-			k, _ := strconv.Atoi(strings.Fields(value)[0])
-			return k
-		}
-	}
-	return -1
-}
-
-func (n *node) signal(sig syscall.Signal) { must(n.t, n.cmd.Process.Signal(sig)) }
 
 // steadily asks every node for the same things over and over while a function runs, and
 // fails on any other answer, and on one that takes long.
