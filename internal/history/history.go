@@ -152,10 +152,10 @@ type Stats struct {
 // Book is a journal in memory. It is safe for concurrent use, and no method waits for
 // anything but another one's work in memory.
 type Book struct {
-	mu     sync.Mutex
-	limit  int // records
-	most   int // last verdicts
-	known  map[string]State
+	mu    sync.Mutex
+	limit int // records
+	most  int // last verdicts
+	known map[string]State
 	// records are in the order of their numbers, and count says how many each
 	// destination has.
 	records []*Change
