@@ -26,8 +26,16 @@ func (i install) all(t *testing.T) {
 		name string
 		run  func(*testing.T)
 	}{
-		{"installed", i.installed}, {"exposure", i.exposure}, {"chroot", i.chroot}, {"activation", i.activation}, {"watchdog", i.watchdog},
-		{"wrong-configuration", i.wrong}, {"upgraded", i.upgraded}, {"removed", i.removed}, {"installed-again", i.again}, {"purged", i.purged},
+		{"installed", i.installed},
+		{"exposure", i.exposure},
+		{"chroot", i.chroot},
+		{"activation", i.activation},
+		{"watchdog", i.watchdog},
+		{"wrong-configuration", i.wrong},
+		{"upgraded", i.upgraded},
+		{"removed", i.removed},
+		{"installed-again", i.again},
+		{"purged", i.purged},
 	} {
 		if !t.Run(step.name, step.run) {
 			t.Fatal(i.journal(t))

@@ -75,7 +75,12 @@ func (n newcomer) all(t *testing.T) {
 		run  func(*testing.T)
 	}{
 		{"installs", func(t *testing.T) { n.apt(t, olderVersion, "policyd"); n.active(t, policydService); n.answers(t) }},
-		{"asks-the-doctor", n.doctor}, {"pastes", n.paste}, {"sees-it-verified", n.verified}, {"by-the-socket", n.socket}, {"is-well", n.well}, {"upgrades", n.upgrade},
+		{"asks-the-doctor", n.doctor},
+		{"pastes", n.paste},
+		{"sees-it-verified", n.verified},
+		{"by-the-socket", n.socket},
+		{"is-well", n.well},
+		{"upgrades", n.upgrade},
 	} {
 		if !t.Run(step.name, step.run) {
 			t.Fatal(n.journal(t))
