@@ -29,7 +29,7 @@ const (
 const eximAsks = "tlsverdict_ask"
 
 func eximKinds() map[Check]Kind {
-	const noDANE = "Exim believes no TLSA record: mail that must go by DANE waits, and where only some hosts have records it is sent as without a policy"
+	const noDANE = "Exim believes no TLSA record: mail that must go by DANE waits, and where only some hosts have records those are not used"
 	return map[Check]Kind{
 		EximAsked: {
 			Severity: finding.Error, Title: "Exim tells its settings",

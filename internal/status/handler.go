@@ -46,7 +46,7 @@ const (
 // else: no script, no style attribute, no frame, nothing from elsewhere.
 const policy = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
-// Options are what a Handler works with; all but Hosts are required.
+// Options are what a Handler works with; all are required.
 type Options struct {
 	// Snapshot returns how policyd is doing. It must not wait.
 	Snapshot func() Snapshot
